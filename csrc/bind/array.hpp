@@ -1,0 +1,117 @@
+// NumPy arrays as arguments: each is checked once, here, and every message names the argument, what was
+// expected and what came. TypeError for what is not an array or has the wrong dtype, ValueError for the rest.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <optional>
+#include <vector>
+
+#include "../contract.hpp"
+
+namespace fastnn {
+
+namespace py = pybind11;
+
+enum class Dtype { f32, f64, i64 };
+
+template <class T>
+constexpr Dtype dtype_of() {
+    return sizeof(T) == 4 ? Dtype::f32 : Dtype::f64;
+}
+
+// A C-contiguous array of native float32, float64 or (labels) int64, kept alive. Copies share the array.
+class Array {
+public:
+    template <class T>
+    T* data() const {
+        return static_cast<T*>(data_);
+    }
+    void* raw() const { return data_; }
+    Dtype dtype() const { return dtype_; }
+    bool is_f32() const { return dtype_ == Dtype::f32; }
+    int ndim() const { return ndim_; }
+    index shape(int axis) const { return static_cast<index>(dims_[axis]); }
+    index size() const { return size_; }
+    std::size_t nbytes() const { return static_cast<std::size_t>(size_) * (is_f32() ? 4 : 8); }
+    const py::object& object() const { return object_; }
+    bool same_shape(const Array& other) const;
+    // The memory the caller's argument occupies, which for a strided input is not this copy's.
+    const char* low() const { return low_; }
+    const char* high() const { return high_; }
+    bool copied() const { return copied_; }
+
+private:
+    friend struct ArrayMaker;
+    py::object object_;
+    void* data_ = nullptr;
+    const Py_ssize_t* dims_ = nullptr;
+    index size_ = 0;
+    const char* low_ = nullptr;
+    const char* high_ = nullptr;
+    int ndim_ = 0;
+    Dtype dtype_ = Dtype::f32;
+    bool copied_ = false;
+};
+
+// Inputs: read-only is fine, any layout (a strided one is copied once).
+Array in(py::handle h, const char* name);
+Array in(py::handle h, const char* name, const Array& like);            // like's dtype and shape
+Array vec(py::handle h, const char* name, index n);                     // shape (n,), float32 or float64
+Array vec(py::handle h, const char* name, index n, const Array& like);  // shape (n,), like's dtype
+Array integers(py::handle h, const char* name, index n);                // shape (n,), any integer dtype, as int64
+
+// Written in place, never copied: C-contiguous, aligned, writeable.
+Array update(py::handle h, const char* name);
+Array update(py::handle h, const char* name, const Array& like);
+Array update_vec(py::handle h, const char* name, index n);  // shape (n,), float32 or float64
+
+// Outputs: a given array is checked as above, None allocates.
+Array out(py::handle h, const char* name, const Array& like);
+Array out(py::handle h, const char* name, const std::vector<index>& shape, Dtype dtype);
+
+Array empty(const std::vector<index>& shape, Dtype dtype);  // uninitialised; from 64 KB on out of the cache
+Array empty_like(const Array& like);
+
+// The same for arguments that may be None.
+std::optional<Array> maybe_in(py::handle h, const char* name, const Array& like);
+std::optional<Array> maybe_vec(py::handle h, const char* name, index n);
+std::optional<Array> maybe_vec(py::handle h, const char* name, index n, const Array& like);
+std::optional<Array> maybe_update_vec(py::handle h, const char* name, index n);
+
+template <class T>
+T* data_or_null(const std::optional<Array>& a) {
+    return a ? a->data<T>() : nullptr;
+}
+// None for an absent array, as a return value.
+py::object object_or_none(const std::optional<Array>& a);
+
+// ValueError when the memory of the two overlaps; exact_ok lets the very same elements pass (in place).
+void refuse_overlap(const Array& written, const char* written_name, const Array& other, const char* other_name,
+                    bool exact_ok);
+
+// -ndim <= axis < ndim, made non-negative; ValueError otherwise.
+int normalise_axis(const Array& a, const char* name, int axis, const char* axis_name = "channel_axis");
+
+// Calls f(float{}) or f(double{}).
+template <class F>
+decltype(auto) by_dtype(const Array& a, F&& f) {
+    return a.is_f32() ? f(float{}) : f(double{});
+}
+
+// Releases the GIL for a scope, where the work is worth the 40 ns that costs.
+class ReleaseGil {
+public:
+    explicit ReleaseGil(index elements) : state_(elements >= 4096 ? PyEval_SaveThread() : nullptr) {}
+    ~ReleaseGil() {
+        if (state_ != nullptr) PyEval_RestoreThread(state_);
+    }
+    ReleaseGil(const ReleaseGil&) = delete;
+    ReleaseGil& operator=(const ReleaseGil&) = delete;
+
+private:
+    PyThreadState* state_;
+};
+
+}  // namespace fastnn

@@ -1,0 +1,29 @@
+#include <pybind11/pybind11.h>
+
+#include "../dispatch.hpp"
+#include "../memory.hpp"
+#include "../parallel.hpp"
+
+namespace fastnn {
+void bind_runtime(pybind11::module_& m);
+void bind_activations(pybind11::module_& m);
+void bind_bias_act(pybind11::module_& m);
+void bind_norm(pybind11::module_& m);
+void bind_losses(pybind11::module_& m);
+void bind_optimizers(pybind11::module_& m);
+void bind_bench(pybind11::module_& m);
+}  // namespace fastnn
+
+// A wrong FASTNN_* variable throws here and becomes an ImportError with that message.
+PYBIND11_MODULE(_core, m) {
+    fastnn::dispatch::initialise();
+    fastnn::memory::initialise();
+    fastnn::parallel::initialise();
+    fastnn::bind_runtime(m);
+    fastnn::bind_activations(m);
+    fastnn::bind_bias_act(m);
+    fastnn::bind_norm(m);
+    fastnn::bind_losses(m);
+    fastnn::bind_optimizers(m);
+    fastnn::bind_bench(m);
+}

@@ -1,0 +1,163 @@
+// What crosses the ISA line: plain parameter structs and tables of function pointers.
+//
+// The kernels are compiled once per instruction-set level and know nothing of threads, Python or memory
+// management; the code that calls them is compiled once, for the baseline. Both sides include this file, so it
+// holds no function bodies: an inline function compiled at two levels would be one weak symbol with two bodies.
+#pragma once
+#include <cstdint>
+
+namespace fastnn {
+
+using index = std::int64_t;
+
+// An array as channelwise kernels see it: element (o, c, i) lies at (o * channels + c) * inner + i.
+struct View {
+  index outer, channels, inner;
+};
+
+// The reduction tree of a view: leaves in memory order, merged pairwise in index order (see ops/tree.hpp).
+struct Leaves {
+  View view;
+  index samples;  // whole samples per leaf (1 when a plane is cut into pieces)
+  index pieces;   // pieces a plane is cut into (1 unless it is longer than kPiece)
+  index count;
+};
+
+// One task of a reduction: leaves [leaf0, leaf1) of channels [channel0, channel1). Result k of channel c goes to
+// out[k * view.channels + c]; out == nullptr: only the elementwise part of the kernel is wanted.
+struct Part {
+  index leaf0, leaf1, channel0, channel1;
+  double* out;
+};
+
+constexpr index kLanes = 16;      // accumulators of a reduction along contiguous memory
+constexpr index kLeaf = 1024;     // elements of a channel per leaf, about
+constexpr index kLeafRows = 32;   // rows per leaf when inner == 1
+constexpr index kPiece = 16384;   // longest piece of one plane
+constexpr index kBlock = 1024;    // elements handled while they are in L1; a multiple of kTile
+constexpr index kTile = 128;      // elements of one tile of random bits
+constexpr index kBandRows = 512;  // columns of a row-form task at most
+constexpr index kBandPlanes = 32; // channels of a plane-form task at most
+
+// Rows of channel parameters are used element by element (row form) when planes are at most this long.
+constexpr index kRowForm = 16;
+
+// residual -> activation -> dropout: the tail that every producer shares.
+template <class T>
+struct Epilogue {
+  const T* residual;       // same shape as the product, or nullptr
+  int activation;          // index into Kernels::activations, or -1
+  T p0, p1;                // its parameters
+  std::int32_t threshold;  // keep where bits < threshold; -1: no dropout
+  T keep_scale;            // 65536 / threshold
+  std::uint32_t key[4];    // seed, stream position
+  index first;             // index of the array's first element in the whole mask
+};
+
+// Channel parameters, one per channel (plane form) or repeated to `period` elements (row form).
+template <class T>
+struct ChannelMap {
+  bool rows;
+  index channels, inner;  // plane form: element g belongs to channel (g / inner) % channels
+  index period;           // row form: element g uses entry g % period
+  const T* bias;          // added to x first: the bias of the preceding product (-0 where there is none)
+  const T *hi, *lo;       // the mean as an unevaluated sum; nullptr: bias only, v = x + bias
+  const T *scale, *beta;  // v = (((x + bias) - hi) - lo) * scale + beta
+  const T *k1, *k2, *k3;  // backward: dx = ((dz - k1) - (((x + bias) - hi) - lo) * k2) * k3
+};
+
+// y = epilogue(v(x)) over flat elements.
+template <class T>
+struct Forward {
+  const T* x;
+  ChannelMap<T> map;
+  Epilogue<T> tail;
+  T* y;
+  bool stream;  // write past the cache
+};
+
+// dz = the gradient that reaches v, from dy; then what the kernel makes of it.
+template <class T>
+struct Backward {
+  const T* dy;
+  const T* x;              // what v is recomputed from, or the kept output
+  bool x_is_output;
+  ChannelMap<T> map;
+  Epilogue<T> tail;
+  T* dx;                   // nullptr: not wanted
+  T* dresidual;            // nullptr: not wanted
+  bool stream;
+  Leaves leaves;
+};
+
+template <class T>
+struct Moments {
+  const T* x;
+  ChannelMap<T> map;
+  Leaves leaves;
+};
+
+template <class T>
+struct ActivationKernel {
+  const char* name;
+  void (*forward)(const T* x, T* y, index n, T p0, T p1);
+  void (*backward)(const T* dy, const T* x, T* dx, index n, T p0, T p1);
+  void (*backward_output)(const T* dy, const T* y, T* dx, index n, T p0, T p1);  // nullptr: needs x
+};
+
+template <class T>
+struct CrossEntropy {
+  const T* logits;
+  const index* labels;
+  T* dlogits;
+  T* losses;     // one per row
+  index columns;
+  T weight;      // 1 / rows
+};
+
+// A run of one parameter tensor.
+template <class T>
+struct Span {
+  T* parameter;
+  const T* gradient;
+  T *state0, *state1;
+  index n;
+};
+
+template <class T>
+struct Sgd {
+  T clip, lr, momentum, one_minus_dampening, weight_decay;
+  bool nesterov, first_step, has_momentum;
+};
+
+template <class T>
+struct Adam {
+  T clip, step_size, beta1, one_minus_beta1, beta2, one_minus_beta2, eps;
+  T l2, keep;                  // L2 penalty added to the gradient; factor of decoupled decay
+  T inverse_sqrt_correction2;  // 1 / sqrt(1 - beta2^t)
+};
+
+template <class T>
+struct Kernels {
+  const ActivationKernel<T>* activations;
+  int activation_count;
+  void (*forward)(const Forward<T>&, index begin, index end);         // flat elements
+  void (*moments)(const Moments<T>&, const Part&);                    // mean, sum of squared deviations
+  void (*bias_gradient)(const Backward<T>&, const Part&);             // dx = dz; sum dz
+  void (*norm_gradient_sums)(const Backward<T>&, const Part&);        // sum dz, sum dz * (x - mean)
+  void (*norm_gradient)(const Backward<T>&, const Part&);             // dx; sum dx
+  void (*merge_moments)(const Leaves&, index leaves_per_part, const double* parts, const Part&);
+  void (*merge_sums)(const Leaves&, index leaves_per_part, const double* parts, index results, const Part&);
+  double (*sum)(const T* x, index n, bool squared);                   // one leaf of a whole-array sum
+  void (*stream_copy)(const T* from, T* to, index n);
+  void (*cross_entropy)(const CrossEntropy<T>&, index begin, index end);  // rows
+  void (*sgd)(const Sgd<T>&, const Span<T>&);
+  void (*adam)(const Adam<T>&, const Span<T>&);
+};
+
+struct KernelTable {
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+}  // namespace fastnn

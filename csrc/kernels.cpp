@@ -1,0 +1,45 @@
+// The kernels of one instruction-set level, behind one symbol. Compiled once per level, see CMakeLists.txt.
+#include "kernels/norm.hpp"
+#include "kernels/optimizers.hpp"
+#include "kernels/softmax.hpp"
+
+#ifndef FASTNN_LEVEL
+#error "FASTNN_LEVEL names the instruction-set level"
+#endif
+#define FASTNN_JOIN_(a, b) a##b
+#define FASTNN_JOIN(a, b) FASTNN_JOIN_(a, b)
+
+namespace fastnn {
+namespace {
+
+template <class T>
+void stream_copy(const T* from, T* to, index n) {
+  stream_block(from, to, n);
+  stream_fence();
+}
+
+template <class T>
+constexpr Kernels<T> kernels() {
+  return {activation_table<T>,
+          activation_count<T>,
+          forward<T>,
+          moments<T>,
+          gradient<T, Wanted::bias>,
+          gradient<T, Wanted::norm_sums>,
+          gradient<T, Wanted::norm>,
+          merge_moments<T>,
+          merge_sums<T>,
+          sum_leaf<T>,
+          stream_copy<T>,
+          cross_entropy<T>,
+          sgd<T>,
+          adam<T>};
+}
+
+}  // namespace
+}  // namespace fastnn
+
+extern "C" {
+extern const fastnn::KernelTable FASTNN_JOIN(fastnn_kernels_, FASTNN_LEVEL);
+const fastnn::KernelTable FASTNN_JOIN(fastnn_kernels_, FASTNN_LEVEL) = {fastnn::kernels<float>(), fastnn::kernels<double>()};
+}

@@ -1,0 +1,45 @@
+// How kernels walk memory: blocks that stay in L1, and within them segments that share their channel parameters.
+#pragma once
+#include "lanes.hpp"
+
+namespace fastnn {
+namespace {
+
+FASTNN_INLINE index smaller(index a, index b) { return a < b ? a : b; }
+
+// Calls block(g, n) for consecutive stretches of [begin, end), cut at multiples of kBlock of the flat index.
+template <class Block>
+FASTNN_INLINE void for_blocks(index begin, index end, const Block& block) {
+  for (index g = begin; g < end;) {
+    const index n = smaller(end, (g / kBlock + 1) * kBlock) - g;
+    block(g, n);
+    g += n;
+  }
+}
+
+// Calls segment(at, n, p) for the stretches [g + at, g + at + n) of a block that use channel p (plane form) or the
+// entries from p on (row form).
+template <class T, class Segment>
+FASTNN_INLINE void for_segments(const ChannelMap<T>& map, index g, index n, const Segment& segment) {
+  if (map.rows) {
+    index p = g % map.period;
+    for (index at = 0; at < n;) {
+      const index length = smaller(n - at, map.period - p);
+      segment(at, length, p);
+      at += length;
+      p = 0;
+    }
+  } else {
+    index c = (g / map.inner) % map.channels, left = map.inner - g % map.inner;
+    for (index at = 0; at < n;) {
+      const index length = smaller(n - at, left);
+      segment(at, length, c);
+      at += length;
+      left = map.inner;
+      if (++c == map.channels) c = 0;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastnn

@@ -1,0 +1,129 @@
+// The reduction tree. A channel is cut into leaves by its shape alone; inside a leaf the order is fixed (16 lanes
+// along a plane, or one accumulator per column of a row), and leaves merge on a binary tree in index order: the
+// left subtree is the largest power of two. Tasks are aligned subtrees, so the cut into tasks changes no bit.
+#pragma once
+#include "loops.hpp"
+
+namespace fastnn {
+namespace {
+
+constexpr index kWidth = 2 * kBandRows;  // results of one part, at most: two per channel
+
+// out[0..width) = leaves [l0, l1) merged. leaf(l, out), merge(l0, middle, l1, left_and_out, right).
+template <class Leaf, class Merge>
+void fold(index l0, index l1, double* out, const Leaf& leaf, const Merge& merge) {
+  if (l1 - l0 == 1) return leaf(l0, out);
+  index half = 1;
+  while (2 * half < l1 - l0) half *= 2;
+  double right[kWidth];
+  fold(l0, l0 + half, out, leaf, merge);
+  fold(l0 + half, l1, right, leaf, merge);
+  merge(l0, l0 + half, l1, out, right);
+}
+
+// Elements of one channel in leaves [0, l).
+FASTNN_INLINE index elements_before(const Leaves& t, index l) {
+  if (t.pieces > 1) return l / t.pieces * t.view.inner + smaller(l % t.pieces * kPiece, t.view.inner);
+  return smaller(l * t.samples, t.view.outer) * t.view.inner;
+}
+
+// Chan, Golub, LeVeque (1979): the mean and the sum of squared deviations of two sets together.
+struct MergeMoments {
+  const Leaves& leaves;
+  index leaves_per_part, width;
+  void operator()(index l0, index middle, index l1, double* left, const double* right) const {
+    const double before = static_cast<double>(elements_before(leaves, l0 * leaves_per_part));
+    const double split = static_cast<double>(elements_before(leaves, middle * leaves_per_part));
+    const double end = static_cast<double>(elements_before(leaves, smaller(l1 * leaves_per_part, leaves.count)));
+    const double n = end - before, share = (end - split) / n, weight = (split - before) * share;
+    for (index c = 0; c < width; ++c) {
+      const double delta = right[c] - left[c];
+      left[c] = left[c] + delta * share;
+      left[width + c] = (left[width + c] + right[width + c]) + delta * delta * weight;
+    }
+  }
+};
+
+struct MergeSums {
+  index width;  // results times channels
+  void operator()(index, index, index, double* left, const double* right) const {
+    for (index c = 0; c < width; ++c) left[c] += right[c];
+  }
+};
+
+// The rows of a leaf, or the samples and the piece of the plane.
+struct LeafExtent {
+  index sample0, sample1, inner0, inner1;
+};
+
+FASTNN_INLINE LeafExtent leaf_extent(const Leaves& t, index l) {
+  if (t.pieces > 1) {
+    const index start = l % t.pieces * kPiece;
+    return {l / t.pieces, l / t.pieces + 1, start, smaller(start + kPiece, t.view.inner)};
+  }
+  return {l * t.samples, smaller((l + 1) * t.samples, t.view.outer), 0, t.view.inner};
+}
+
+// Columns of short planes (inner <= 16) hold what the lanes of a plane would: fold them into their channel.
+template <class T>
+FASTNN_INLINE T fold_columns(const T* column, index inner) {
+  if (inner == 1) return column[0];
+  T lane[kLanes];
+  for (index l = 0; l < kLanes; ++l) lane[l] = l < inner ? column[l] : T(0);
+  return fold_lanes(lane);
+}
+
+template <class Leaf, class Merge>
+FASTNN_INLINE void fold_part(const Part& part, index channels, index results, const Leaf& leaf, const Merge& merge) {
+  const index band = part.channel1 - part.channel0;
+  double out[kWidth];
+  fold(part.leaf0, part.leaf1, out, leaf, merge);
+  double* FASTNN_RESTRICT const to = part.out;
+  for (index k = 0; k < results; ++k)
+    for (index c = 0; c < band; ++c) to[k * channels + part.channel0 + c] = out[k * band + c];
+}
+
+// Parts [leaf0, leaf1), each of `results` rows of channels, merged.
+template <class Merge>
+FASTNN_INLINE void fold_parts(const double* FASTNN_RESTRICT parts, index results, index channels, const Part& part,
+                              const Merge& merge) {
+  const index band = part.channel1 - part.channel0;
+  const auto load = [&](index p, double* FASTNN_RESTRICT out) {
+    for (index k = 0; k < results; ++k)
+      for (index c = 0; c < band; ++c) out[k * band + c] = parts[(p * results + k) * channels + part.channel0 + c];
+  };
+  fold_part(part, channels, results, load, merge);
+}
+
+template <class T>
+void merge_moments(const Leaves& leaves, index leaves_per_part, const double* parts, const Part& part) {
+  fold_parts(parts, 2, leaves.view.channels, part,
+             MergeMoments{leaves, leaves_per_part, part.channel1 - part.channel0});
+}
+
+template <class T>
+void merge_sums(const Leaves& leaves, index, const double* parts, index results, const Part& part) {
+  fold_parts(parts, results, leaves.view.channels, part, MergeSums{results * (part.channel1 - part.channel0)});
+}
+
+// One leaf of a whole-array sum, n <= kPiece, in double: a float's square neither overflows nor vanishes.
+template <class T>
+double sum_leaf(const T* x, index n, bool squared) {
+  typedef T Narrow __attribute__((vector_size(Lanes<double>::width * static_cast<index>(sizeof(T)))));
+  double lane[kLanes] = {};
+  Lanes<double> total = Lanes<double>::zero();
+  const index whole = n / kLanes * kLanes;
+  for (index i = 0; i < whole; i += kLanes)
+    for (index k = 0; k < Lanes<double>::count; ++k) {
+      Narrow v;
+      std::memcpy(&v, x + i + k * Lanes<double>::width, sizeof v);
+      const auto d = __builtin_convertvector(v, typename Lanes<double>::Vector);
+      total.part[k] += squared ? d * d : d;
+    }
+  total.store(lane);
+  for (index i = whole; i < n; ++i) lane[i - whole] += squared ? static_cast<double>(x[i]) * static_cast<double>(x[i]) : static_cast<double>(x[i]);
+  return fold_lanes(lane);
+}
+
+}  // namespace
+}  // namespace fastnn

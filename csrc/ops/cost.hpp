@@ -1,0 +1,25 @@
+// What a call costs, roughly, when run by one thread: decides about threads and about bypassing the cache.
+#pragma once
+#include "../memory.hpp"
+
+namespace fastnn {
+
+struct Cost {
+  double ns = 0;
+  double touched = 0;  // bytes
+
+  // Streams from the second-level cache or beyond: about 40 GB/s.
+  template <class T>
+  Cost bytes(index elements) const {
+    const double b = static_cast<double>(elements) * static_cast<double>(sizeof(T));
+    return {ns + b / 40, touched + b};
+  }
+  Cost random_bits(index elements) const { return {ns + 0.3 * static_cast<double>(elements), touched}; }
+  Cost exps(index elements) const { return {ns + 0.7 * static_cast<double>(elements), touched}; }
+  Cost roots(index elements) const { return {ns + 0.5 * static_cast<double>(elements), touched}; }
+
+  // Three quarters of the last-level cache: beyond, written lines would only push out what is still to be read.
+  bool beyond_cache() const { return touched > 0.75 * static_cast<double>(llc_bytes()); }
+};
+
+}  // namespace fastnn

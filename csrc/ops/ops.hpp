@@ -1,0 +1,105 @@
+// What each operation does with whole arrays: phases, threads, cache policy. No Python here.
+#pragma once
+#include <vector>
+
+#include "../contract.hpp"
+
+namespace fastnn {
+
+template <class T>
+struct BiasAct {
+  View view;
+  const T *x, *bias;  // bias may be nullptr
+  Epilogue<T> tail;
+  T* y;
+};
+
+template <class T>
+struct BiasActGradient {
+  View view;
+  const T *dy, *kept, *bias;  // kept: the product or the output; nullptr where neither is needed
+  bool kept_is_output;
+  Epilogue<T> tail;
+  T *dx, *dbias;  // either may be nullptr
+};
+
+enum class Nonfinite { error, skip, allow };
+
+// Running statistics may be of either type.
+struct RunningStatistic {
+  void* data;
+  bool is_float;
+  double get(index c) const { return is_float ? static_cast<const float*>(data)[c] : static_cast<const double*>(data)[c]; }
+  void set(index c, double value) const {
+    if (is_float)
+      static_cast<float*>(data)[c] = static_cast<float>(value);
+    else
+      static_cast<double*>(data)[c] = value;
+  }
+};
+
+template <class T>
+struct BatchNorm {
+  View view;
+  const T *x, *weight, *bias, *pre_bias;  // the last three may be nullptr
+  Epilogue<T> tail;
+  double eps;
+  T* y;
+};
+
+template <class T>
+struct BatchNormGradient {
+  View view;
+  const T *dy, *x;
+  const double *mean, *invstd;
+  const T *weight, *bias, *pre_bias;
+  Epilogue<T> tail;
+  T *dx, *dweight, *dbias, *dresidual, *dpre_bias;  // the last two may be nullptr
+};
+
+// y = f(x); dx = dy f'(x) or, from the output, dy f'(f^-1(x)).
+template <class T>
+void activation(int id, const T* x, T* y, index n, T p0, T p1);
+template <class T>
+void activation_gradient(int id, const T* dy, const T* x, bool x_is_output, T* dx, index n, T p0, T p1);
+
+template <class T>
+void bias_act(const BiasAct<T>& a);
+template <class T>
+void bias_act_gradient(const BiasActGradient<T>& a);
+
+// Returns the first channel whose statistics are not finite, or -1. mean and invstd get one entry per channel.
+// Running statistics (or nullptr data) change only where the batch allows it.
+template <class T>
+index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfinite, RunningStatistic running_mean,
+                       RunningStatistic running_var, double* mean, double* invstd);
+template <class T>
+void batch_norm_infer(const BatchNorm<T>& a, RunningStatistic running_mean, RunningStatistic running_var);
+template <class T>
+void batch_norm_gradient(const BatchNormGradient<T>& a);
+
+template <class T>
+double cross_entropy(const T* logits, const index* labels, T* dlogits, index rows, index columns);
+
+// The sum over the whole array on the fixed tree.
+template <class T>
+double whole_sum(const T* x, index n);
+
+// A parameter tensor, its gradient and its optimizer state.
+template <class T>
+struct Tensor {
+  T* parameter;
+  const T* gradient;
+  T *state0, *state1;
+  index n;
+};
+
+// The global norm of the gradients: root of the tensors' sums of squares, added in list order.
+template <class T>
+double gradient_norm(const std::vector<Tensor<T>>& tensors);
+template <class T>
+void sgd(const std::vector<Tensor<T>>& tensors, const Sgd<T>& rule);
+template <class T>
+void adam(const std::vector<Tensor<T>>& tensors, const Adam<T>& rule);
+
+}  // namespace fastnn

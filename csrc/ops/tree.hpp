@@ -1,0 +1,76 @@
+// How an array is cut for a reduction: into leaves by its shape alone, and leaves into tasks by the threads at hand.
+#pragma once
+#include <algorithm>
+
+#include "../contract.hpp"
+#include "../memory.hpp"
+#include "../parallel.hpp"
+
+namespace fastnn {
+
+inline Leaves cut_leaves(const View& view) {
+  Leaves leaves{view, 1, 1, 0};
+  if (view.inner == 1)
+    leaves.samples = kLeafRows;
+  else if (view.inner > kPiece)
+    leaves.pieces = (view.inner + kPiece - 1) / kPiece;
+  else
+    leaves.samples = std::max<index>(1, kLeaf / std::max<index>(1, view.inner));
+  leaves.count = leaves.pieces > 1 ? view.outer * leaves.pieces : (view.outer + leaves.samples - 1) / leaves.samples;
+  return leaves;
+}
+
+// Runs kernel(part) over all leaves and channels, the partial results merged by merge(parts, leaves_per_part, part)
+// into result[k * channels + c]. Without a result the kernel is run for its elementwise work alone.
+template <class Kernel, class Merge>
+void reduce(const Leaves& leaves, index results, double cost_ns, double* result, const Kernel& kernel,
+            const Merge& merge) {
+  const index channels = leaves.view.channels;
+  const index band = leaves.view.inner <= kRowForm ? kBandRows / std::max<index>(1, leaves.view.inner) : kBandPlanes;
+  const index bands = (channels + band - 1) / band;
+  const int team = team_size(leaves.count * bands, cost_ns);
+  // Tasks are aligned subtrees; four per thread even out their cost.
+  index size = 1;
+  while (size < leaves.count && (team == 1 || (leaves.count + 2 * size - 1) / (2 * size) * bands >= 4 * team)) size *= 2;
+  const index groups = (leaves.count + size - 1) / size;
+  const bool merged = result && groups > 1;
+  Scratch<double> parts(merged ? groups * results * channels : 0);
+  const auto channels_of = [&](index b, Part& part) {
+    part.channel0 = b * band;
+    part.channel1 = std::min(channels, (b + 1) * band);
+  };
+  parallel_for(groups * bands, cost_ns, [&](index begin, index end) {
+    for (index task = begin; task < end; ++task) {
+      const index group = task / bands;
+      Part part{group * size, std::min(leaves.count, (group + 1) * size), 0, 0,
+                merged ? parts.data() + group * results * channels : result};
+      channels_of(task % bands, part);
+      kernel(part);
+    }
+  });
+  if (!merged) return;
+  parallel_for(bands, static_cast<double>(groups * channels * results), [&](index begin, index end) {
+    for (index b = begin; b < end; ++b) {
+      Part part{0, groups, 0, 0, result};
+      channels_of(b, part);
+      merge(parts.data(), size, part);
+    }
+  });
+}
+
+// The sums of consecutive pieces of one array, merged on the tree.
+template <class T>
+double merge_pieces(const Kernels<T>& k, const double* sums, index pieces) {
+  double total = 0;
+  k.merge_sums(Leaves{{1, 1, kPiece}, 1, 1, pieces}, 1, sums, 1, Part{0, pieces, 0, 1, &total});
+  return total;
+}
+
+// Calls body(begin, end) on ranges of flat elements that are whole blocks.
+template <class F>
+void for_elements(index n, double cost_ns, F&& body) {
+  parallel_for((n + kBlock - 1) / kBlock, cost_ns,
+               [&](index begin, index end) { body(begin * kBlock, std::min(n, end * kBlock)); });
+}
+
+}  // namespace fastnn

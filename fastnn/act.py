@@ -1,0 +1,24 @@
+"""Activation specs for `activation=`: ``fastnn.act.leaky_relu(0.1)``.
+
+One function per activation of `fastnn.functional`, taking its parameters; a bare name such as
+``"leaky_relu"`` means the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
+
+__all__ = ["ActivationSpec", *ACTIVATIONS]
+
+
+def __getattr__(name: str) -> Callable[..., ActivationSpec]:
+    try:
+        return ACTIVATIONS[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no activation {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,246 @@
+"""NumPy as it is usually written: one expression per formula, a new array per operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.bench.peers.common import Array, other_axes, per_channel, slope
+
+
+def _activate(v: Array, activation: Any) -> Array:
+    negative_slope = slope(activation)
+    if negative_slope is None:
+        return v
+    return np.maximum(v, 0) if negative_slope == 0 else np.where(v > 0, v, negative_slope * v)
+
+
+def _activate_backward(dy: Array, v: Array, activation: Any) -> Array:
+    negative_slope = slope(activation)
+    if negative_slope is None:
+        return dy
+    return dy * (v > 0) if negative_slope == 0 else np.where(v > 0, dy, negative_slope * dy)
+
+
+class NumpyIdiomatic:
+    """See the module."""
+
+    label = "numpy"
+    missing = ""
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def draw_mask(self, rng: Any, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
+        """True where kept."""
+        return self._rng.random(shape, dtype=dtype) >= p
+
+    def relu(self, x: Array, *, out: Array | None = None) -> Array:
+        return np.maximum(x, 0)
+
+    def relu_backward(self, dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Array:
+        return dy * (x > 0)
+
+    def leaky_relu(self, x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
+        return np.where(x > 0, x, negative_slope * x)
+
+    def leaky_relu_backward(
+        self,
+        dy: Array,
+        x: Array,
+        negative_slope: float = 0.01,
+        *,
+        output: bool = False,
+        out: Array | None = None,
+    ) -> Array:
+        return np.where(x > 0, dy, negative_slope * dy)
+
+    def _epilogue(self, v: Array, residual: Any, activation: Any, p: float, rng: Any) -> tuple[Array, Any]:
+        if residual is not None:
+            v = v + residual
+        y = _activate(v, activation)
+        mask = None
+        if p > 0:
+            mask = self.draw_mask(rng, y.shape, p, y.dtype) / y.dtype.type(1 - p)
+            y = y * mask
+        return y, (v, mask, activation, residual is not None)
+
+    def _epilogue_backward(self, dy: Array, kept: Any) -> Array:
+        v, mask, activation, _ = kept
+        if mask is not None:
+            dy = dy * mask
+        return _activate_backward(dy, v, activation)
+
+    def bias_act(
+        self,
+        x: Array,
+        bias: Array | None = None,
+        *,
+        residual: Array | None = None,
+        activation: Any = None,
+        dropout: float = 0.0,
+        rng: Any = None,
+        training: bool = True,
+        channel_axis: int = -1,
+        first: int = 0,
+        out: Array | None = None,
+    ) -> tuple[Array, Any]:
+        v = x if bias is None else x + per_channel(bias, x.ndim, channel_axis)
+        y, kept = self._epilogue(v, residual, activation, dropout if training else 0.0, rng)
+        return y, (kept, bias is not None, channel_axis)
+
+    def bias_act_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> tuple[Any, ...]:
+        kept, has_bias, channel_axis = saved
+        dx = self._epilogue_backward(dy, kept)
+        dbias = dx.sum(axis=other_axes(dx.ndim, channel_axis)) if has_bias else None
+        return (dx, dbias, dx) if kept[3] else (dx, dbias)
+
+    def batch_norm(
+        self,
+        x: Array,
+        running_mean: Array | None = None,
+        running_var: Array | None = None,
+        weight: Array | None = None,
+        bias: Array | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+        *,
+        pre_bias: Array | None = None,
+        residual: Array | None = None,
+        activation: Any = None,
+        dropout: float = 0.0,
+        rng: Any = None,
+        channel_axis: int = 1,
+        nonfinite: str = "error",
+        first: int = 0,
+        out: Array | None = None,
+    ) -> tuple[Array, Any]:
+        axes = other_axes(x.ndim, channel_axis)
+        if pre_bias is not None:
+            x = x + per_channel(pre_bias, x.ndim, channel_axis)
+        if training:
+            mean, var = x.mean(axis=axes), x.var(axis=axes)
+            if running_mean is not None and running_var is not None:
+                count = x.size // mean.size
+                running_mean += momentum * (mean - running_mean)
+                running_var += momentum * (var * (count / (count - 1)) - running_var)
+        else:
+            assert running_mean is not None and running_var is not None
+            mean, var = running_mean, running_var
+        std = np.sqrt(per_channel(var, x.ndim, channel_axis) + eps)
+        xhat = (x - per_channel(mean, x.ndim, channel_axis)) / std
+        v = xhat
+        if weight is not None:
+            v = v * per_channel(weight, x.ndim, channel_axis)
+        if bias is not None:
+            v = v + per_channel(bias, x.ndim, channel_axis)
+        y, kept = self._epilogue(v, residual, activation, dropout if training else 0.0, rng)
+        return y, (kept, xhat, std, weight, pre_bias is not None, channel_axis)
+
+    def batch_norm_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> tuple[Any, ...]:
+        kept, xhat, std, weight, has_pre_bias, channel_axis = saved
+        axes = other_axes(dy.ndim, channel_axis)
+        dv = self._epilogue_backward(dy, kept)
+        dweight = (dv * xhat).sum(axis=axes)
+        dbias = dv.sum(axis=axes)
+        dxhat = dv if weight is None else dv * per_channel(weight, dy.ndim, channel_axis)
+        correction = xhat * (dxhat * xhat).mean(axis=axes, keepdims=True)
+        dx = (dxhat - dxhat.mean(axis=axes, keepdims=True) - correction) / std
+        result: tuple[Array, ...] = (dx, dweight, dbias)
+        if kept[3]:
+            result += (dv,)
+        if has_pre_bias:
+            result += (dx.sum(axis=axes),)
+        return result
+
+    def dropout(
+        self,
+        x: Array,
+        p: float = 0.5,
+        training: bool = True,
+        *,
+        rng: Any = None,
+        first: int = 0,
+        out: Array | None = None,
+    ) -> tuple[Array, Any]:
+        mask = self.draw_mask(rng, x.shape, p, x.dtype) / x.dtype.type(1 - p)
+        return x * mask, mask
+
+    def dropout_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> Array:
+        return dy * saved  # type: ignore[no-any-return]
+
+    def channel_sum(self, x: Array, *, channel_axis: int = -1, out: Array | None = None) -> Array:
+        return x.sum(axis=other_axes(x.ndim, channel_axis))  # type: ignore[no-any-return]
+
+    def softmax_cross_entropy(self, logits: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
+        rows = np.arange(len(labels))
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        exps = np.exp(shifted)
+        p = exps / exps.sum(axis=1, keepdims=True)
+        loss = -np.log(p[rows, labels]).mean()
+        p[rows, labels] -= 1
+        return float(loss), p / len(labels)
+
+    def _clip(self, grads: Sequence[Array], clip_norm: float | None) -> tuple[float | None, Sequence[Array]]:
+        if clip_norm is None:
+            return None, grads
+        norm = math.sqrt(sum(float(np.sum(g**2)) for g in grads))
+        factor = min(1.0, clip_norm / (norm + 1e-6))
+        return norm, [g * factor for g in grads]
+
+    def sgd_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        momentum_buffers: Sequence[Array] | None,
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        first_step: bool = False,
+        clip_norm: float | None = None,
+    ) -> float | None:
+        norm, grads = self._clip(grads, clip_norm)
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            if weight_decay:
+                g = g + weight_decay * p
+            if momentum_buffers is not None and momentum:
+                buf = momentum_buffers[i]
+                buf[...] = g if first_step else momentum * buf + (1 - dampening) * g
+                g = g + momentum * buf if nesterov else buf
+            p -= lr * g
+        return norm
+
+    def adam_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        exp_avgs: Sequence[Array],
+        exp_avg_sqs: Sequence[Array],
+        *,
+        lr: float,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        bias_correction1: float = 1.0,
+        bias_correction2: float = 1.0,
+        clip_norm: float | None = None,
+    ) -> float | None:
+        norm, grads = self._clip(grads, clip_norm)
+        for p, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+            if weight_decay and decoupled:
+                p *= 1 - lr * weight_decay
+            elif weight_decay:
+                g = g + weight_decay * p
+            m[...] = beta1 * m + (1 - beta1) * g
+            v[...] = beta2 * v + (1 - beta2) * g**2
+            p -= lr * (m / bias_correction1) / (np.sqrt(v / bias_correction2) + eps)
+        return norm

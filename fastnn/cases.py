@@ -1,0 +1,690 @@
+"""One table of cases: every kernel with its inputs, shapes, tolerance and cost.
+
+Tests of values, gradients, bits and completeness, and the benchmark all walk `CASES`.  A case calls its op
+through a namespace, so `fastnn.functional` and `fastnn.reference` run the same lines::
+
+    inputs = case.inputs(case.shapes[0], np.float32)
+    outputs, saved = case.forward(F, inputs)
+    gradients = case.backward(F, inputs, saved)
+
+Ops update running statistics, parameters and random positions in place: take fresh inputs for every run.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastnn import random
+from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
+
+__all__ = ["CASES", "TOLERANCES", "Case", "Work", "allowed_error", "as_type", "by_name"]
+
+Array = NDArray[Any]
+Inputs = dict[str, Any]
+Outputs = dict[str, Any]
+
+TOLERANCES: dict[str, float] = {
+    "exact": 0.0,  # selects among its inputs
+    "elementwise": 4.0,  # a few roundings per element
+    "reduction": 32.0,  # sums over many elements; the error of a sum grows with the root of their number
+}
+"""Allowed error of each family in units of the type's epsilon; `allowed_error` gives the scale."""
+
+
+def allowed_error(family: str, want: Array, terms: int, dtype: DTypeLike) -> Array:
+    """Largest error of an output of `dtype` whose true value is `want`.
+
+    Parameters
+    ----------
+    family : str
+        Key of `TOLERANCES`.
+    want : array
+        The output in a wider type.  Inputs are of order 1, so errors scale with max(1, |want|).
+    terms : int
+        Number of elements summed into one element of the output.
+    dtype : data type of the output under test
+    """
+    unit = TOLERANCES[family] * float(np.finfo(dtype).eps)
+    scale = np.maximum(np.abs(want), 1)
+    if family == "reduction" and scale.size:
+        scale = np.full_like(scale, scale.max())
+    return unit * math.sqrt(terms) * scale
+
+
+@dataclass(frozen=True)
+class Work:
+    """Operations that can cost more than memory traffic, for the roof of the benchmark: counts per call."""
+
+    random_bits: int = 0
+    exp: int = 0
+    div: int = 0
+    sqrt: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One way to call one op.
+
+    Attributes
+    ----------
+    name : str
+        ``<op>/<variant>``.
+    family : {"activation", "bias_act", "norm", "dropout", "reduction", "loss", "optimizer"}
+    ops : tuple of str
+        The functions called: forward, then backward if there is one.
+    shapes, bench : tuples of shapes
+        For tests (around vector widths and borders of the reduction tree) and for the benchmark.  The shape
+        of an optimizer case is a tuple of parameter shapes.
+    tolerance : str
+        Key of `TOLERANCES`.
+    gradients : mapping from outputs of `backward` to the inputs that they are gradients of
+        The function differentiated is sum(dy * y), or the loss.  A loss gives its gradient in `forward`.
+    in_place : str or None
+        Input that `out` may be in forward.
+    in_place_backward : tuple of str
+        Inputs ("dy", ...) that `out` may be in backward.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    shapes: tuple[Any, ...]
+    bench: tuple[Any, ...] = ()
+    tolerance: str = "elementwise"
+    gradients: Mapping[str, str] = field(default_factory=dict)
+    in_place: str | None = None
+    in_place_backward: tuple[str, ...] = ()
+    family: ClassVar[str]
+
+    def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
+        """Fresh random inputs: a pure function of the arguments."""
+        raise NotImplementedError
+
+    def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
+        """Named outputs, and what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs | None:
+        """Named gradients, or None where there is no backward op."""
+        return None
+
+    def work(self, shape: Any, direction: str) -> Work:
+        """Operations of one call of the "forward" or "backward" op."""
+        return Work()
+
+    def terms(self, shape: Any, output: str) -> int:
+        """Number of elements summed into one element of the named output."""
+        return 1
+
+
+def as_type(inputs: Inputs, dtype: DTypeLike) -> Inputs:
+    """Deep copy of `inputs` with every floating-point array in `dtype`."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return value.astype(dtype) if value.dtype.kind == "f" else value.copy()
+        if isinstance(value, list):
+            return [convert(item) for item in value]
+        return copy.copy(value)
+
+    return {name: convert(value) for name, value in inputs.items()}
+
+
+def _normal(
+    rng: np.random.Generator, shape: Any, dtype: DTypeLike, mean: float = 0.0, std: float = 1.0
+) -> Array:
+    return np.asarray(mean + std * rng.standard_normal(shape), dtype)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return math.prod(shape)
+
+
+# ------------------------------------------------------------------------------------------------- epilogues
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """residual -> activation -> dropout, as arguments."""
+
+    activation: str | ActivationSpec | None = None
+    residual: bool = False
+    dropout: float = 0.0
+
+    @property
+    def label(self) -> str:
+        parts = [
+            "residual" if self.residual else "",
+            self.activation
+            if isinstance(self.activation, str)
+            else self.activation.name
+            if self.activation
+            else "",
+            "dropout" if self.dropout else "",
+        ]
+        return "+".join(filter(None, parts)) or "plain"
+
+    def arguments(self, inputs: Inputs) -> dict[str, Any]:
+        return {
+            "residual": inputs.get("residual"),
+            "activation": self.activation,
+            "dropout": self.dropout,
+            "rng": inputs["rng"],
+        }
+
+    def random_bits(self, shape: tuple[int, ...]) -> int:
+        return _size(shape) if self.dropout else 0
+
+
+_SLOPE = 0.2  # not the default, so that a parameter that gets lost shows
+
+EPILOGUES = tuple(
+    Epilogue(activation, residual, dropout)
+    for dropout, residual, activation in product(
+        (0.0, 0.3), (False, True), (None, "relu", ACTIVATIONS["leaky_relu"](negative_slope=_SLOPE))
+    )
+)
+
+# ------------------------------------------------------------------------------------------------- layouts
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Place of the channels; test shapes are around 16 lanes, leaves of 32 rows or 1024 elements, and 16384."""
+
+    label: str
+    channel_axis: int
+    shapes: tuple[tuple[int, ...], ...]
+    bench: tuple[tuple[int, ...], ...]
+
+    def channels(self, shape: tuple[int, ...]) -> int:
+        return shape[self.channel_axis]
+
+    def terms(self, shape: tuple[int, ...]) -> int:
+        return _size(shape) // max(self.channels(shape), 1)
+
+
+LAYOUTS = (
+    Layout(
+        "2d",
+        1,
+        ((4, 0), (2, 1), (31, 3), (32, 10), (33, 16), (65, 17), (97, 64), (70, 257), (1025, 1)),
+        ((16, 64), (256, 256), (4096, 256), (16384, 1024)),
+    ),
+    Layout(
+        "nchw",
+        1,
+        (
+            (3, 3, 1, 1),
+            (2, 10, 3, 5),
+            (65, 3, 4, 4),
+            (3, 257, 1, 17),
+            (1, 1, 31, 33),
+            (2, 3, 32, 32),
+            (1, 64, 25, 41),
+            (1, 1, 129, 127),
+            (1, 3, 128, 128),
+            (2, 1, 5, 3277),
+        ),
+        ((4, 16, 4, 4), (16, 512, 7, 7), (64, 256, 14, 14), (32, 64, 56, 56)),
+    ),
+    Layout(
+        "nhwc",
+        -1,
+        ((1, 4, 1, 3), (2, 4, 4, 1), (3, 3, 11, 10), (2, 4, 4, 257), (1, 5, 13, 64)),
+        ((4, 4, 4, 16), (16, 7, 7, 512), (64, 14, 14, 256), (32, 56, 56, 64)),
+    ),
+    Layout("ncl", 1, ((2, 3, 1), (4, 10, 15), (4, 3, 16), (3, 64, 17), (9, 3, 1000)), ()),
+)
+
+# Bias follows a matrix product: rows of channels, or the product written by a convolution.
+_ROWS = Layout(
+    "rows",
+    -1,
+    ((0, 3), (1, 1), (2, 0), (1, 16), (31, 3), (32, 10), (33, 17), (65, 64), (7, 257), (1025, 1)),
+    ((16, 64), (256, 256), (4096, 256), (65536, 256)),
+)
+_BIAS_LAYOUTS = (_ROWS, LAYOUTS[1])
+
+_FLAT = ((), (0,), (1,), (15,), (16,), (17,), (3, 5, 7), (127,), (129,), (1023,), (1025,), (40001,))
+_FLAT_BENCH = ((1024,), (65536,), (1 << 20,), (1 << 24,))
+
+# -------------------------------------------------------------------------------------------------
+# activations
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationCase(Case):
+    """`<name>` and `<name>_backward`, from the input or, with `from_output`, from the output."""
+
+    family: ClassVar[str] = "activation"
+    params: Mapping[str, float] = field(default_factory=dict)
+    from_output: bool = False
+    cost: Work = Work()  # per element
+
+    def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        return {"x": _normal(rng, shape, dtype), "dy": _normal(rng, shape, dtype)}
+
+    def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
+        y = getattr(F, self.ops[0])(inputs["x"], **self.params, out=out)
+        return {"y": y}, y if self.from_output else inputs["x"]
+
+    def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs:
+        backward = getattr(F, self.ops[1])
+        return {"dx": backward(inputs["dy"], saved, **self.params, output=self.from_output, out=out)}
+
+    def work(self, shape: Any, direction: str) -> Work:
+        n = _size(shape)
+        return Work(exp=n * self.cost.exp, div=n * self.cost.div, sqrt=n * self.cost.sqrt)
+
+
+def _activation(name: str, tolerance: str, cost: Work = Work(), **params: float) -> Iterator[Case]:
+    forms = (False, True) if ACTIVATIONS[name](**params).from_output else (False,)
+    for from_output in forms:
+        yield ActivationCase(
+            name=f"{name}/{'output' if from_output else 'input'}",
+            ops=(name, f"{name}_backward"),
+            shapes=_FLAT,
+            bench=_FLAT_BENCH if not from_output else (),
+            tolerance=tolerance,
+            gradients={"dx": "x"},
+            in_place="x" if from_output else None,
+            in_place_backward=("dy",),
+            params=params,
+            from_output=from_output,
+            cost=cost,
+        )
+
+
+# ------------------------------------------------------------------------------------------------- bias_act
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiasActCase(Case):
+    family: ClassVar[str] = "bias_act"
+    layout: Layout
+    epilogue: Epilogue
+    bias: bool = True
+    training: bool = True
+
+    def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        inputs: Inputs = {"x": _normal(rng, shape, dtype), "dy": _normal(rng, shape, dtype)}
+        if self.bias:
+            inputs["bias"] = _normal(rng, self.layout.channels(shape), dtype)
+        if self.epilogue.residual:
+            inputs["residual"] = _normal(rng, shape, dtype)
+        inputs["rng"] = random.Generator(seed + (5 << 40), position=3)
+        return inputs
+
+    def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
+        y, saved = F.bias_act(
+            inputs["x"],
+            inputs.get("bias"),
+            **self.epilogue.arguments(inputs),
+            training=self.training,
+            channel_axis=self.layout.channel_axis,
+            out=out,
+        )
+        return {"y": y}, saved
+
+    def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs | None:
+        if not self.training:
+            return None
+        dx, dbias, *dresidual = F.bias_act_backward(inputs["dy"], saved, out=out)
+        gradients = {"dx": dx}
+        if dbias is not None:
+            gradients["dbias"] = dbias
+        if dresidual:
+            gradients["dresidual"] = dresidual[0]
+        return gradients
+
+    def work(self, shape: Any, direction: str) -> Work:
+        return Work(random_bits=self.epilogue.random_bits(shape) if self.training else 0)
+
+    def terms(self, shape: Any, output: str) -> int:
+        return self.layout.terms(shape) if output == "dbias" else 1
+
+
+def _bias_act() -> Iterator[Case]:
+    for layout, epilogue, bias, training in product(_BIAS_LAYOUTS, EPILOGUES, (True, False), (True, False)):
+        usual = bias and training
+        if not usual and (layout is not _ROWS or not epilogue.residual):
+            continue  # one epilogue of each activation is enough for these
+        gradients = {"dx": "x", "dbias": "bias", "dresidual": "residual"}
+        given = {"x"} | ({"bias"} if bias else set()) | ({"residual"} if epilogue.residual else set())
+        label = epilogue.label + ("" if bias else ",no_bias") + ("" if training else ",inference")
+        yield BiasActCase(
+            name=f"bias_act/{layout.label}/{label}",
+            ops=("bias_act", "bias_act_backward") if training else ("bias_act",),
+            shapes=layout.shapes,
+            bench=layout.bench if usual and layout is _ROWS else (),
+            tolerance="reduction",
+            gradients={key: value for key, value in gradients.items() if value in given} if training else {},
+            in_place="x",
+            in_place_backward=("dy",),
+            layout=layout,
+            epilogue=epilogue,
+            bias=bias,
+            training=training,
+        )
+
+
+# ------------------------------------------------------------------------------------------------- batch norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNormCase(Case):
+    family: ClassVar[str] = "norm"
+    layout: Layout
+    epilogue: Epilogue
+    affine: bool = True
+    pre_bias: bool = False
+    running: bool = True
+    training: bool = True
+
+    def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        channels = self.layout.channels(shape)
+        inputs: Inputs = {"x": _normal(rng, shape, dtype, 3.0, 2.0), "dy": _normal(rng, shape, dtype)}
+        if self.affine:
+            inputs["weight"] = _normal(rng, channels, dtype)
+            inputs["bias"] = _normal(rng, channels, dtype)
+        if self.pre_bias:
+            inputs["pre_bias"] = _normal(rng, channels, dtype)
+        if self.epilogue.residual:
+            inputs["residual"] = _normal(rng, shape, dtype)
+        if self.running:
+            inputs["running_mean"] = _normal(rng, channels, dtype)
+            inputs["running_var"] = np.square(_normal(rng, channels, dtype)) + 1
+        inputs["rng"] = random.Generator(seed + (5 << 40), position=3)
+        return inputs
+
+    def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
+        y, saved = F.batch_norm(
+            inputs["x"],
+            inputs.get("running_mean"),
+            inputs.get("running_var"),
+            inputs.get("weight"),
+            inputs.get("bias"),
+            self.training,
+            pre_bias=inputs.get("pre_bias"),
+            **self.epilogue.arguments(inputs),
+            channel_axis=self.layout.channel_axis,
+            out=out,
+        )
+        outputs = {"y": y}
+        if self.running and self.training:
+            outputs |= {name: inputs[name] for name in ("running_mean", "running_var")}
+        return outputs, saved
+
+    def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs | None:
+        if not self.training:
+            return None
+        names = ["dx", "dweight", "dbias"]
+        if self.epilogue.residual:
+            names.append("dresidual")
+        if self.pre_bias:
+            names.append("dpre_bias")
+        return dict(zip(names, F.batch_norm_backward(inputs["dy"], saved, out=out), strict=True))
+
+    def work(self, shape: Any, direction: str) -> Work:
+        return Work(random_bits=self.epilogue.random_bits(shape) if self.training else 0)
+
+    def terms(self, shape: Any, output: str) -> int:
+        return self.layout.terms(shape) if output in ("dweight", "dbias", "dpre_bias") else 1
+
+
+def _batch_norm() -> Iterator[Case]:
+    variants: dict[str, dict[str, bool]] = {
+        "": {},
+        ",pre_bias": {"pre_bias": True},
+        ",not_affine": {"affine": False, "running": False},
+        ",inference": {"training": False},
+        ",inference,not_affine,pre_bias": {"training": False, "affine": False, "pre_bias": True},
+    }
+    pairs = (
+        ("dx", "x"),
+        ("dweight", "weight"),
+        ("dbias", "bias"),
+        ("dresidual", "residual"),
+        ("dpre_bias", "pre_bias"),
+    )
+    for layout, epilogue, (label, options) in product(LAYOUTS, EPILOGUES, variants.items()):
+        if (label and epilogue.activation not in (None, "relu")) or (layout.label == "ncl" and label):
+            continue
+        training = options.get("training", True)
+        absent = {"residual"} if not epilogue.residual else set()
+        absent |= {"pre_bias"} if not options.get("pre_bias") else set()
+        absent |= {"weight", "bias"} if not options.get("affine", True) else set()
+        yield BatchNormCase(
+            name=f"batch_norm/{layout.label}/{epilogue.label}{label}",
+            ops=("batch_norm", "batch_norm_backward") if training else ("batch_norm",),
+            shapes=layout.shapes,
+            bench=layout.bench if label in ("", ",inference") else (),
+            tolerance="reduction",
+            gradients={output: name for output, name in pairs if name not in absent} if training else {},
+            in_place=None if training else "x",
+            in_place_backward=("dy",),
+            layout=layout,
+            epilogue=epilogue,
+            **options,
+        )
+
+
+# --------------------------------------------------------------------------------------- dropout, channel_sum
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutCase(Case):
+    family: ClassVar[str] = "dropout"
+    p: float = 0.5
+    first: int = 0
+
+    def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        generator = random.Generator(seed + (5 << 40), position=3)
+        return {"x": _normal(rng, shape, dtype), "dy": _normal(rng, shape, dtype), "rng": generator}
+
+    def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
+        y, saved = F.dropout(inputs["x"], self.p, rng=inputs["rng"], first=self.first, out=out)
+        return {"y": y}, saved
+
+    def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs:
+        return {"dx": F.dropout_backward(inputs["dy"], saved, out=out)}
+
+    def work(self, shape: Any, direction: str) -> Work:
+        return Work(random_bits=_size(shape) if 0 < self.p < 1 else 0)
+
+
+def _dropout() -> Iterator[Case]:
+    for p, first in ((0.5, 0), (0.1, 0), (0.9, 77), (0.0, 0), (1.0, 0)):
+        yield DropoutCase(
+            name=f"dropout/p={p}" + (f",first={first}" if first else ""),
+            ops=("dropout", "dropout_backward"),
+            shapes=_FLAT,
+            bench=_FLAT_BENCH if p == 0.5 else (),
+            gradients={"dx": "x"},
+            in_place="x",
+            in_place_backward=("dy",),
+            p=p,
+            first=first,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelSumCase(Case):
+    family: ClassVar[str] = "reduction"
+    layout: Layout
+
+    def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
+        return {"x": _normal(np.random.default_rng(seed), shape, dtype)}
+
+    def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
+        return {"sums": F.channel_sum(inputs["x"], channel_axis=self.layout.channel_axis, out=out)}, None
+
+    def terms(self, shape: Any, output: str) -> int:
+        return max(self.layout.terms(shape), 1)
+
+
+def _channel_sum() -> Iterator[Case]:
+    for layout in (_ROWS, *LAYOUTS[1:]):
+        yield ChannelSumCase(
+            name=f"channel_sum/{layout.label}",
+            ops=("channel_sum",),
+            shapes=layout.shapes,
+            bench=layout.bench,
+            tolerance="reduction",
+            layout=layout,
+        )
+
+
+# ------------------------------------------------------------------------------------------------- losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropyCase(Case):
+    family: ClassVar[str] = "loss"
+
+    def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        rows, classes = shape
+        return {"logits": _normal(rng, shape, dtype, 0.0, 3.0), "labels": rng.integers(0, classes, rows)}
+
+    def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
+        loss, dlogits = F.softmax_cross_entropy(inputs["logits"], inputs["labels"], out=out)
+        return {"loss": loss, "dlogits": dlogits}, None
+
+    def work(self, shape: Any, direction: str) -> Work:
+        return Work(exp=_size(shape))
+
+
+def _cross_entropy() -> Iterator[Case]:
+    yield CrossEntropyCase(
+        name="softmax_cross_entropy/rows",
+        ops=("softmax_cross_entropy",),
+        shapes=(
+            (0, 3),
+            (1, 1),
+            (3, 10),
+            (15, 16),
+            (17, 3),
+            (33, 64),
+            (5, 257),
+            (3, 1023),
+            (4, 1025),
+            (1025, 2),
+        ),
+        bench=((100, 10), (6554, 10), (1024, 1000), (16384, 1000)),
+        tolerance="reduction",
+        gradients={"dlogits": "logits"},
+        in_place="logits",
+    )
+
+
+# ------------------------------------------------------------------------------------------------- optimizers
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerCase(Case):
+    """Two steps: the first fills the state, the second uses it.  Tensors are updated in place."""
+
+    family: ClassVar[str] = "optimizer"
+    state: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        inputs: Inputs = {"params": [_normal(rng, s, dtype) for s in shape]}
+        inputs["grads"] = [_normal(rng, s, dtype) for s in shape]
+        inputs |= {name: [np.zeros(s, dtype) for s in shape] for name in self.state}
+        return inputs
+
+    def step(self, F: Any, inputs: Inputs, number: int) -> float | None:
+        """Step `number` (from 1); the norm of the gradients if they are clipped."""
+        options = dict(self.options)
+        if self.ops == ("adam_step",):
+            options["bias_correction1"] = 1 - 0.9**number
+            options["bias_correction2"] = 1 - 0.999**number
+        elif self.state:
+            options["first_step"] = number == 1
+        state = [inputs[name] for name in self.state] or [None]
+        step = getattr(F, self.ops[0])
+        norm: float | None = step(inputs["params"], inputs["grads"], *state, lr=0.01, **options)
+        return norm
+
+    def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
+        norms = [self.step(F, inputs, number) for number in (1, 2)]
+        outputs = {
+            f"{name}{i}": array for name in ("params", *self.state) for i, array in enumerate(inputs[name])
+        }
+        if norms[0] is not None:
+            outputs |= {"norm": norms[0]}
+        return outputs, None
+
+    def work(self, shape: Any, direction: str) -> Work:
+        n = sum(map(_size, shape)) if self.ops == ("adam_step",) else 0
+        return Work(div=n, sqrt=n)
+
+
+_MLP = ((784, 256), (256,), (256, 256), (256,), (256, 10), (10,))
+
+
+def _optimizers() -> Iterator[Case]:
+    buffers, moments = ("momentum_buffers",), ("exp_avgs", "exp_avg_sqs")
+    rows: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
+        ("sgd", "plain", (), {}),
+        ("sgd", "momentum", buffers, {"momentum": 0.9, "dampening": 0.1}),
+        ("sgd", "nesterov", buffers, {"momentum": 0.9, "nesterov": True}),
+        ("adam", "adam", moments, {}),
+        ("adam", "adamw", moments, {"decoupled": True}),
+    )
+    for (op, label, state, options), decay, clip in product(rows, (0.0, 0.05), (None, 0.5)):
+        extra = ("+decay" if decay else "") + ("+clip" if clip else "")
+        plain = bool(decay) == (label == "adamw") and clip is None
+        yield OptimizerCase(
+            name=f"{op}_step/{label}{extra}",
+            ops=(f"{op}_step",),
+            shapes=(
+                ((5,),),
+                ((0,), (1,), (15,), (16,), (17, 3), ()),
+                ((33, 31), (1025,), (40001,), (2,)),
+            ),
+            bench=(*(((n,),) for (n,) in _FLAT_BENCH), _MLP) if plain else (),
+            tolerance="elementwise",
+            state=state,
+            options={**options, "weight_decay": decay, "clip_norm": clip},
+        )
+
+
+# ------------------------------------------------------------------------------------------------- the table
+
+_TABLE: tuple[Callable[[], Iterator[Case]], ...] = (
+    lambda: _activation("relu", "exact"),
+    lambda: _activation("leaky_relu", "elementwise", negative_slope=_SLOPE),
+    _bias_act,
+    _batch_norm,
+    _dropout,
+    _channel_sum,
+    _cross_entropy,
+    _optimizers,
+)
+
+CASES: tuple[Case, ...] = tuple(case for rows in _TABLE for case in rows())
+"""All cases.  A new activation is one line in `_TABLE`."""
+
+
+def by_name(name: str) -> Case:
+    """The case called `name`."""
+    for case in CASES:
+        if case.name == name:
+            return case
+    raise KeyError(name)

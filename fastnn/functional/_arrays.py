@@ -1,0 +1,30 @@
+"""Array helpers that several families share."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+
+def copied(values: Array | None) -> Array | None:
+    """A copy: small arrays are saved so, lest an optimizer step before backward change the gradient."""
+    return None if values is None else values.copy()
+
+
+def total_nbytes(*arrays: Array | None) -> int:
+    """Bytes of all arrays given."""
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
+def check_gradient(dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Check `dy` against the forward pass where the kernel has no saved array to compare it with."""
+    if not isinstance(dy, np.ndarray):
+        raise TypeError(f"dy: expected a numpy array, got {type(dy).__name__}")
+    if dy.dtype != dtype:
+        raise TypeError(f"dy: expected dtype {dtype}, got {dy.dtype}")
+    if dy.shape != shape:
+        raise ValueError(f"dy: expected shape {shape}, got {dy.shape}")

@@ -1,0 +1,190 @@
+"""Elementwise activations: one entry each.
+
+An entry gives `F.<name>` and `F.<name>_backward` (builtins of the extension: a call costs little more than
+its kernel), the spec `fastnn.act.<name>` that `activation=` takes, and the layer class of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import fastnn._core as _core
+
+__all__ = ["leaky_relu", "leaky_relu_backward", "relu", "relu_backward"]
+
+_KERNEL_IDS = {name: index for index, name in enumerate(_core.activation_names())}
+
+
+@dataclass(frozen=True)
+class ActivationSpec:
+    """An activation with its parameters, as `activation=` takes it.
+
+    Attributes
+    ----------
+    name : str
+    params : mapping of parameter name to value
+    id : int
+        Index in the kernel table.
+    p0, p1 : float
+        The parameters as kernels take them.
+    from_output : bool
+        The output determines the gradient, so `bias_act` may work in place.
+    sign_only : bool
+        The sign of the output is enough, so this holds after dropout as well.
+    """
+
+    name: str
+    params: Mapping[str, float] = field(hash=False)
+    id: int
+    p0: float
+    p1: float
+    from_output: bool
+    sign_only: bool
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.params.items())})"
+
+
+_DOC = """{formula}
+
+Parameters
+----------
+x : array, float32 or float64, any shape
+{parameters}out : array like `x`, optional
+    C-contiguous; receives the result.  May be `x`.
+
+Returns
+-------
+array like `x`
+
+Raises
+------
+TypeError
+    For arrays that are not float32 or float64.
+ValueError
+    For a read-only or overlapping `out`.
+"""
+
+_BACKWARD_DOC = """{gradient}
+
+Parameters
+----------
+dy : array, float32 or float64
+    Gradient of the output.
+x : array like `dy`
+    Input of `{name}`.
+{parameters}{output}out : array like `dy`, optional
+    C-contiguous; receives the result.  May be `dy` or `x`.
+
+Returns
+-------
+array like `dy`
+
+Raises
+------
+TypeError
+    For arrays that are not float32 or float64, or of different types.
+ValueError
+    For different shapes, or a read-only or overlapping `out`.
+"""
+
+_OUTPUT_DOC = """output : bool, default False
+    `x` is the output of the forward op, where that determines the gradient.
+"""
+
+
+class Activation:
+    """Declaration of an activation; calling it with parameters gives a spec.
+
+    Parameters
+    ----------
+    name : str
+        As in the registry of the kernels and in `fastnn.reference`.
+    layer : str
+        Name of the layer class.
+    defaults : mapping of parameter name to default value, at most two parameters, in order
+    formula, gradient : str
+        For the docstrings: y of x, and dx of dy and x.
+    from_output : function of the parameters, optional
+        Whether the output determines the gradient.  Default: it never does.
+    sign_only : bool
+        Whether the sign of the output is then enough.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        layer: str,
+        defaults: Mapping[str, float] | None = None,
+        formula: str,
+        gradient: str,
+        from_output: Callable[..., bool] | None = None,
+        sign_only: bool = False,
+    ) -> None:
+        self.name = name
+        self.layer = layer
+        self.defaults = dict(defaults or {})
+        parameters = "".join(f"{key} : float, default {value}\n" for key, value in self.defaults.items())
+        output = _OUTPUT_DOC if from_output else ""
+        self.forward, self.backward = _core.activation_builtins(
+            name,
+            self.defaults,
+            _DOC.format(formula=formula, parameters=parameters),
+            _BACKWARD_DOC.format(name=name, gradient=gradient, parameters=parameters, output=output),
+        )
+        self._from_output = from_output
+        self._sign_only = sign_only
+        self.default_spec = self()
+        ACTIVATIONS[name] = self
+
+    def __call__(self, *args: float, **kwargs: float) -> ActivationSpec:
+        if len(args) > len(self.defaults) or not kwargs.keys() <= self.defaults.keys():
+            expected = ", ".join(self.defaults) or "none"
+            raise TypeError(f"{self.name}: expected the parameters ({expected}), got {args} {kwargs}")
+        params = {**self.defaults, **dict(zip(self.defaults, args, strict=False)), **kwargs}
+        params = {key: float(value) for key, value in params.items()}
+        p0, p1 = (*params.values(), 0.0, 0.0)[:2]
+        from_output = self._from_output is not None and self._from_output(**params)
+        return ActivationSpec(self.name, params, _KERNEL_IDS[self.name], p0, p1, from_output, self._sign_only)
+
+    def __repr__(self) -> str:
+        return f"<activation {self.name}>"
+
+
+ACTIVATIONS: dict[str, Activation] = {}
+"""All activations by name."""
+
+
+def resolve(activation: str | ActivationSpec) -> ActivationSpec:
+    """Spec of an `activation=` argument."""
+    if isinstance(activation, ActivationSpec):
+        return activation
+    entry = ACTIVATIONS.get(activation) if isinstance(activation, str) else None
+    if entry is None:
+        names = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"activation: expected None, {names} or a spec from fastnn.act, got {activation!r}")
+    return entry.default_spec
+
+
+_relu = Activation(
+    "relu",
+    layer="ReLU",
+    formula="y = 0 where x <= 0, else x.  NaN stays NaN.",
+    gradient="dx = 0 where x <= 0, else dy.",
+    from_output=lambda: True,
+    sign_only=True,
+)
+relu, relu_backward = _relu.forward, _relu.backward
+
+_leaky_relu = Activation(
+    "leaky_relu",
+    layer="LeakyReLU",
+    defaults={"negative_slope": 0.01},
+    formula="y = x where x > 0, else x * negative_slope.",
+    gradient="dx = dy where x > 0, else dy * negative_slope.",
+    from_output=lambda negative_slope: negative_slope > 0,
+    sign_only=True,
+)
+leaky_relu, leaky_relu_backward = _leaky_relu.forward, _leaky_relu.backward

@@ -1,0 +1,33 @@
+"""Layers for NumPy training loops, with the names and conventions of `torch.nn`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastnn.layers.activation import CLASSES, Activation
+from fastnn.layers.dropout import Dropout, Flatten
+from fastnn.layers.linear import Linear
+from fastnn.layers.module import Module, Parameter, Saved
+from fastnn.layers.norm import BatchNorm1d, BatchNorm2d
+from fastnn.layers.sequential import Sequential
+
+__all__ = [
+    "Activation",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Dropout",
+    "Flatten",
+    "Linear",
+    "Module",
+    "Parameter",
+    "Saved",
+    "Sequential",
+    *CLASSES,
+]
+
+globals().update(CLASSES)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[Activation]:
+        """The activation layers: `ReLU`, `LeakyReLU`."""

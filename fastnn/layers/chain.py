@@ -1,0 +1,110 @@
+"""Fusion: neighbouring layers that run as one operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastnn import _backend
+from fastnn.layers.activation import Activation
+from fastnn.layers.dropout import Dropout
+from fastnn.layers.linear import Linear
+from fastnn.layers.module import Module, Saved
+from fastnn.layers.norm import BatchNorm
+
+__all__ = ["Chain", "find_chains"]
+
+_STAGES: tuple[type[Module], ...] = (Linear, BatchNorm, Activation, Dropout)
+
+
+def _stage(layer: Module) -> int | None:
+    """Place of `layer` in a chain; None if it is another kind of layer, or a subclass that computes otherwise."""
+    for stage, base in enumerate(_STAGES):
+        if isinstance(layer, base):
+            same = type(layer)._forward is base._forward and type(layer)._backward is base._backward
+            return stage if same else None
+    return None
+
+
+class Chain:
+    """Linear, batch norm, activation, dropout, each optional, in this order: one operation after the product.
+
+    With batch norm it is `batch_norm` with the bias of the product as its `pre_bias`, else `bias_act`, which works
+    in place on the product.  The bits are those of the layers one by one.
+    """
+
+    _fresh_dx = True
+
+    def __init__(self, layers: tuple[Module, ...]) -> None:
+        self.layers = layers
+        self.linear = next((layer for layer in layers if isinstance(layer, Linear)), None)
+        self.norm = next((layer for layer in layers if isinstance(layer, BatchNorm)), None)
+        self.spec = next((layer.spec for layer in layers if isinstance(layer, Activation)), None)
+        self.dropout = next((layer for layer in layers if isinstance(layer, Dropout)), None)
+
+    def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
+        z, bias = x, None
+        if self.linear is not None:
+            z = self.linear.product(x)
+            bias = None if self.linear.bias is None else self.linear.bias.data
+        epilogue: dict[str, Any] = {"activation": self.spec}
+        if self.dropout is not None:
+            epilogue["dropout"], epilogue["rng"] = self.dropout.rate(training), self.dropout.rng
+        if self.norm is None:
+            out = z if self.linear is not None and not (training and self._keeps_input()) else None
+            y, kept = _backend.ops.bias_act(z, bias, training=training, out=out, **epilogue)
+        else:
+            if bias is not None and self.norm.channel_axis % z.ndim != z.ndim - 1:
+                z, bias = _backend.ops.bias_act(z, bias, training=False, out=z)[0], None
+            out = None if training or self.linear is None else z
+            y, kept = self.norm.normalise(z, training, pre_bias=bias, out=out, **epilogue)
+        return y, Saved((None if self.linear is None else x, kept)) if training else None
+
+    def _keeps_input(self) -> bool:
+        """Whether `bias_act` in training keeps its input, which then must not be overwritten."""
+        if self.spec is None:
+            return False
+        dropped = self.dropout is not None and self.dropout.rate(True) > 0.0
+        return not (self.spec.from_output and (self.spec.sign_only or not dropped))
+
+    def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
+        x, kept = saved
+        if self.norm is None:
+            dx, dbias = _backend.ops.bias_act_backward(dy, kept, out=dy if reuse else None)
+        else:
+            dx, dbias = self.norm.normalise_backward(dy, kept, accumulate, reuse)
+        if self.linear is None:
+            return dx
+        if self.linear.bias is not None:
+            if dbias is None:  # the bias was not along the channels of the norm
+                dbias = _backend.ops.channel_sum(dx)
+            self.linear.bias.set_grad(dbias, accumulate)
+        return self.linear.product_backward(dx, x, accumulate, need_dx)
+
+    def __str__(self) -> str:
+        epilogue = [] if self.spec is None else [self.spec.name]
+        if self.dropout is not None:
+            epilogue.append("dropout")
+        if self.norm is None:
+            name, bias = "bias_act", "bias"
+        else:
+            name, bias = "batch_norm", "pre_bias"
+        if self.linear is not None and self.linear.bias is not None:
+            epilogue.insert(0, bias)
+        return f"{'' if self.linear is None else 'matmul, '}{name}({', '.join(epilogue)})"
+
+
+def find_chains(layers: Iterable[Module]) -> list[Module | Chain]:
+    """Steps that compute what `layers` compute: chains as long as possible, and single layers."""
+    groups: list[list[Module]] = []
+    last: int | None = None
+    for layer in layers:
+        stage = _stage(layer)
+        if last is not None and stage is not None and stage > last:
+            groups[-1].append(layer)
+        else:
+            groups.append([layer])
+        last = stage
+    return [group[0] if len(group) == 1 else Chain(tuple(group)) for group in groups]

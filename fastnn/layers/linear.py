@@ -1,0 +1,105 @@
+"""The matrix product, which NumPy does, and its bias."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastnn import _backend, random
+from fastnn.layers.module import Module, Parameter, Saved
+
+__all__ = ["Linear"]
+
+
+class Linear(Module):
+    """y = x @ weight.T + bias, as `torch.nn.Linear`.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool, default True
+    dtype : float32 or float64, default float32
+    rng : Generator, optional
+        One position is drawn for the initial values, which are uniform within 1 / sqrt(in_features) of zero:
+        Kaiming's with a = sqrt(5) for the weight, as in torch.  Default: `fastnn.random.default_generator`.
+
+    Attributes
+    ----------
+    weight : Parameter (out_features, in_features)
+    bias : Parameter (out_features,), or None
+
+    Notes
+    -----
+    x has the dtype of the weight and the shape (..., in_features); y has the shape (..., out_features).
+    Kept for backward: x.
+    """
+
+    _fresh_dx = True
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        rng: random.Generator | None = None,
+    ) -> None:
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"in_features, out_features: expected at least 1, got {in_features}, {out_features}")
+        self.in_features = in_features
+        self.out_features = out_features
+        # NumPy's own generator, but local and seeded by ours: its global state is not touched
+        values = np.random.Generator(np.random.PCG64((random.default_generator if rng is None else rng).draw()))
+        bound = 1 / math.sqrt(in_features)
+        self.weight = Parameter(values.uniform(-bound, bound, (out_features, in_features)).astype(dtype), "weight")
+        self.bias = None
+        if bias:
+            self.bias = Parameter(values.uniform(-bound, bound, out_features).astype(dtype), "bias", decay=False)
+
+    def product(self, x: NDArray[Any]) -> NDArray[Any]:
+        """x @ weight.T as a new array."""
+        weight = self.weight.data
+        if x.dtype != weight.dtype:
+            raise TypeError(f"x: expected {weight.dtype}, the dtype of weight, got {x.dtype}")
+        if not x.ndim or x.shape[-1] != self.in_features:
+            raise ValueError(f"x: expected shape (..., {self.in_features}), got {x.shape}")
+        z = _backend.empty((*x.shape[:-1], self.out_features), x.dtype)
+        # one product of matrices, not one for each leading index
+        np.matmul(x.reshape(-1, self.in_features), weight.T, out=z.reshape(-1, self.out_features))
+        return z
+
+    def product_backward(self, dz: NDArray[Any], x: NDArray[Any], accumulate: bool, need_dx: bool) -> Any:
+        """Gradient of x, if needed; sets the gradient of weight."""
+        weight = self.weight.data
+        dz2 = dz.reshape(-1, self.out_features)
+        if not accumulate:
+            self.weight.grad = None  # so that its memory is there for the new one, if nobody else holds it
+        dweight = _backend.empty(weight.shape, weight.dtype)
+        np.matmul(dz2.T, x.reshape(-1, self.in_features), out=dweight)
+        self.weight.set_grad(dweight, accumulate)
+        if not need_dx:
+            return None
+        dx = _backend.empty(x.shape, x.dtype)
+        np.matmul(dz2, weight, out=dx.reshape(-1, self.in_features))
+        return dx
+
+    def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
+        z = self.product(x)
+        kept = None
+        if self.bias is not None:
+            z, kept = _backend.ops.bias_act(z, self.bias.data, training=training, out=z)
+        return z, Saved((x, kept)) if training else None
+
+    def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
+        x, kept = saved
+        if self.bias is not None:
+            dy, dbias = _backend.ops.bias_act_backward(dy, kept)
+            self.bias.set_grad(dbias, accumulate)
+        return self.product_backward(dy, x, accumulate, need_dx)
+
+    def __repr__(self) -> str:
+        return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"

@@ -1,0 +1,124 @@
+"""Random state: a seed and a position, and nothing else.
+
+fastnn's random bits are a pure function of (seed, stream position, flat element index), so masks never have
+to be stored: backward draws them again.  A `Generator` only counts which stream comes next.  It is
+independent of NumPy's random state.  The bits themselves are defined by `fastnn.reference.random_bits`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Generator", "default_generator", "effective_p", "keep_threshold", "manual_seed"]
+
+_RESOLUTION = 1 << 16  # random bits are compared 16 at a time
+
+
+def keep_threshold(p: float) -> int:
+    """Number of the 65536 possible random values that keep an element.
+
+    Parameters
+    ----------
+    p : float
+        Probability to drop an element, in [0, 1].
+
+    Returns
+    -------
+    int
+        65536 for p = 0, 0 for p = 1, else ``round((1 - p) * 65536)`` within [1, 65535].
+
+    Raises
+    ------
+    ValueError
+        If `p` is outside [0, 1] or NaN.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"p: expected a probability in [0, 1], got {p}")
+    if p == 0.0:
+        return _RESOLUTION
+    if p == 1.0:
+        return 0
+    return min(max(round((1.0 - p) * _RESOLUTION), 1), _RESOLUTION - 1)
+
+
+def effective_p(p: float) -> float:
+    """Drop probability really used for `p`: a multiple of 1/65536, exact in expectation.
+
+    Kept elements are multiplied by ``1 / (1 - effective_p(p))``.
+    """
+    return 1.0 - keep_threshold(p) / _RESOLUTION
+
+
+def _uint64(value: Any, name: str) -> int:
+    number = operator.index(value)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"{name}: expected an integer in [0, 2**64), got {number}")
+    return number
+
+
+class Generator:
+    """Source of random streams: each `draw` hands out the next stream position of one seed.
+
+    Give every thread its own generator (with its own seed): a draw is not atomic.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2**64).
+    position : int, default 0
+        First stream position to hand out, in [0, 2**64).
+
+    Examples
+    --------
+    >>> rng = Generator(7)
+    >>> rng.draw()
+    (7, 0)
+    >>> rng.draw()
+    (7, 1)
+    """
+
+    __slots__ = ("position", "seed")
+
+    def __init__(self, seed: int, position: int = 0) -> None:
+        self.seed = _uint64(seed, "seed")
+        self.position = _uint64(position, "position")
+
+    def draw(self, n: int = 1) -> tuple[int, int]:
+        """Reserve `n` consecutive stream positions; return the seed and the first of them."""
+        position = self.position
+        self.position = (position + n) & 0xFFFF_FFFF_FFFF_FFFF
+        return self.seed, position
+
+    @staticmethod
+    def effective_p(p: float) -> float:
+        """Drop probability really used for `p`; see `fastnn.random.effective_p`."""
+        return effective_p(p)
+
+    def state_dict(self) -> dict[str, NDArray[np.uint64]]:
+        """State as zero-dimensional uint64 arrays ``seed`` and ``position``, ready for `numpy.savez`."""
+        return {"seed": np.array(self.seed, np.uint64), "position": np.array(self.position, np.uint64)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where the generator that gave `state` (arrays or plain integers) stood."""
+        if set(state) != {"seed", "position"}:
+            raise ValueError(f"state: expected the keys 'seed' and 'position', got {sorted(state)}")
+        seed, position = _uint64(state["seed"], "seed"), _uint64(state["position"], "position")
+        self.seed, self.position = seed, position
+
+    def __repr__(self) -> str:
+        return f"Generator(seed={self.seed}, position={self.position})"
+
+
+default_generator = Generator(0)
+"""The generator of every op that is not given one (``rng=None``)."""
+
+
+def manual_seed(seed: int) -> Generator:
+    """Restart the default generator at position 0 of `seed` and return it."""
+    default_generator.load_state_dict({"seed": seed, "position": 0})
+    return default_generator

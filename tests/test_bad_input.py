@@ -1,0 +1,265 @@
+"""Bad input is a clear error that names the argument and leaves every array as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn.functional as F
+from fastnn import act
+
+Array = np.ndarray[Any, Any]
+
+
+class Arrays(dict[str, Array]):
+    """Named good arrays for every op, as attributes; each test gets fresh ones."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        for name in ("x", "dy", "residual", "out"):
+            self[name] = rng.standard_normal((6, 4)).astype(np.float32)
+        for name in ("c", "weight", "bias", "running_mean", "running_var"):
+            self[name] = rng.standard_normal(4).astype(np.float32)
+        self["labels"] = np.array([0, 1, 2, 3, 0, 1])
+        for name in ("m", "v"):
+            self[name] = np.ones((6, 4), np.float32)
+        self["wide"] = self["x"].astype(np.float64)
+        self["half"] = self["x"].astype(np.float16)
+        self["integers"] = np.ones((6, 4), np.int64)
+        self["swapped"] = self["x"].astype(">f4")
+        self["small"] = np.ones((5, 4), np.float32)
+        self["short"] = np.ones(3, np.float32)
+        self["row"] = np.ones((1, 4), np.float32)
+        self["empty"] = np.ones((0, 4), np.float32)
+        self["nan"] = np.full((6, 4), np.nan, np.float32)
+        self["fortran"] = np.asfortranarray(self["x"])
+        self["locked"] = self["x"].copy()
+        self["locked"].flags.writeable = False
+        self["big"] = rng.standard_normal(40).astype(np.float32)
+        self["head"] = self["big"][:24].reshape(6, 4)
+        self["tail"] = self["big"][4:28].reshape(6, 4)  # overlaps head in part
+        self["c_locked"] = self["c"].copy()
+        self["c_locked"].flags.writeable = False
+
+    def __getattr__(self, name: str) -> Array:
+        return self[name]
+
+
+def batch_norm(a: Arrays, **kwargs: Any) -> Any:
+    return F.batch_norm(**{"x": a.x, "training": True, **kwargs})
+
+
+def bias_act_backward(a: Arrays, **kwargs: Any) -> Any:
+    options = {key: kwargs.pop(key) for key in ("activation", "dropout") if key in kwargs}
+    saved = F.bias_act(a.x.copy(), a.bias, **options)[1]
+    return F.bias_act_backward(**{"dy": a.dy, "saved": saved, **kwargs})
+
+
+def batch_norm_backward(a: Arrays, **kwargs: Any) -> Any:
+    return F.batch_norm_backward(**{"dy": a.dy, "saved": batch_norm(a, weight=a.weight)[1], **kwargs})
+
+
+def dropout_backward(a: Arrays, **kwargs: Any) -> Any:
+    return F.dropout_backward(**{"dy": a.dy, "saved": F.dropout(a.x)[1], **kwargs})
+
+
+def sgd(a: Arrays, **kwargs: Any) -> Any:
+    return F.sgd_step(**{"params": [a.x], "grads": [a.dy], "momentum_buffers": [a.m], "lr": 0.1, **kwargs})
+
+
+def adam(a: Arrays, **kwargs: Any) -> Any:
+    arrays = {"params": [a.x], "grads": [a.dy], "exp_avgs": [a.m], "exp_avg_sqs": [a.v]}
+    return F.adam_step(**{**arrays, "lr": 0.1, **kwargs})
+
+
+# call, exception, argument that the message starts with
+ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
+    # wrong type
+    (lambda a: F.relu([1.0, 2.0]), TypeError, "x"),
+    (lambda a: F.relu(a.integers), TypeError, "x"),
+    (lambda a: F.relu(a.half), TypeError, "x"),
+    (lambda a: F.relu(a.swapped), TypeError, "x"),
+    (lambda a: F.relu(a.x, out=a.wide), TypeError, "out"),
+    (lambda a: F.relu_backward(a.dy, a.wide), TypeError, "x"),
+    (lambda a: F.leaky_relu(a.half), TypeError, "x"),
+    (lambda a: F.leaky_relu_backward(a.half, a.x), TypeError, "dy"),
+    (lambda a: F.leaky_relu(a.x, "steep"), TypeError, "leaky_relu"),
+    (lambda a: F.bias_act(a.half), TypeError, "x"),
+    (lambda a: F.bias_act(a.x, a.bias.astype(np.float64)), TypeError, "bias"),
+    (lambda a: F.bias_act(a.x, residual=a.wide), TypeError, "residual"),
+    (lambda a: F.bias_act(a.x, out=a.wide), TypeError, "out"),
+    (lambda a: bias_act_backward(a, dy=a.wide), TypeError, "dy"),
+    (lambda a: bias_act_backward(a, dy=a.wide, dropout=0.5), TypeError, "dy"),
+    (lambda a: batch_norm(a, x=a.integers), TypeError, "x"),
+    (lambda a: batch_norm(a, weight=a.weight.astype(np.float64)), TypeError, "weight"),
+    (lambda a: batch_norm(a, running_mean=np.zeros(4, int), running_var=a.running_var), TypeError, "running_mean"),
+    (lambda a: batch_norm(a, residual=a.wide), TypeError, "residual"),
+    (lambda a: batch_norm_backward(a, dy=a.wide), TypeError, "dy"),
+    (lambda a: F.dropout(a.integers), TypeError, "x"),
+    (lambda a: dropout_backward(a, dy=a.wide), TypeError, "dy"),
+    (lambda a: dropout_backward(a, dy=[1.0]), TypeError, "dy"),
+    (lambda a: F.channel_sum(a.half), TypeError, "x"),
+    (lambda a: F.softmax_cross_entropy(a.half, a.labels), TypeError, "logits"),
+    (lambda a: F.softmax_cross_entropy(a.x, a.labels.astype(np.float64)), TypeError, "labels"),
+    (lambda a: sgd(a, params=[a.half]), TypeError, "params"),
+    (lambda a: sgd(a, grads=[a.wide]), TypeError, "grads"),
+    (lambda a: adam(a, exp_avgs=[a.wide]), TypeError, "exp_avgs"),
+    # wrong shape
+    (lambda a: F.relu(a.x, out=a.small), ValueError, "out"),
+    (lambda a: F.relu_backward(a.dy, a.small), ValueError, "x"),
+    (lambda a: F.leaky_relu_backward(a.dy, a.small), ValueError, "x"),
+    (lambda a: F.bias_act(a.x, a.short), ValueError, "bias"),
+    (lambda a: F.bias_act(a.x, a.row), ValueError, "bias"),
+    (lambda a: F.bias_act(a.x, residual=a.small), ValueError, "residual"),
+    (lambda a: F.bias_act(a.x, a.bias, channel_axis=0), ValueError, "bias"),
+    (lambda a: F.bias_act(a.x, a.bias, channel_axis=2), ValueError, "channel_axis"),
+    (lambda a: F.bias_act(a.x, a.bias, channel_axis=-3), ValueError, "channel_axis"),
+    (lambda a: bias_act_backward(a, dy=a.small), ValueError, "dy"),
+    (lambda a: bias_act_backward(a, dy=a.small, dropout=0.5), ValueError, "dy"),
+    (lambda a: bias_act_backward(a, dy=a.small, activation="relu"), ValueError, ""),
+    (lambda a: batch_norm(a, x=a.big), ValueError, "x"),
+    (lambda a: batch_norm(a, weight=a.short), ValueError, "weight"),
+    (lambda a: batch_norm(a, bias=a.short), ValueError, "bias"),
+    (lambda a: batch_norm(a, pre_bias=a.short), ValueError, "pre_bias"),
+    (lambda a: batch_norm(a, running_mean=a.short, running_var=a.running_var), ValueError, "running_mean"),
+    (lambda a: batch_norm(a, running_mean=a.running_mean, running_var=a.short), ValueError, "running_var"),
+    (lambda a: batch_norm(a, residual=a.small), ValueError, "residual"),
+    (lambda a: batch_norm(a, out=a.small), ValueError, "out"),
+    (lambda a: batch_norm(a, channel_axis=2), ValueError, "channel_axis"),
+    (lambda a: batch_norm_backward(a, dy=a.small), ValueError, "dy"),
+    (lambda a: F.dropout(a.x, out=a.small), ValueError, "out"),
+    (lambda a: dropout_backward(a, dy=a.small), ValueError, "dy"),
+    (lambda a: F.channel_sum(a.x, out=a.short), ValueError, "out"),
+    (lambda a: F.channel_sum(a.x, channel_axis=5), ValueError, "channel_axis"),
+    (lambda a: F.softmax_cross_entropy(a.c, a.labels), ValueError, "logits"),
+    (lambda a: F.softmax_cross_entropy(a.x, a.labels[:5]), ValueError, "labels"),
+    (lambda a: sgd(a, grads=[a.small]), ValueError, "grads"),
+    (lambda a: sgd(a, grads=[]), ValueError, "grads"),
+    (lambda a: sgd(a, momentum=0.9, momentum_buffers=[a.small]), ValueError, "momentum_buffers"),
+    (lambda a: sgd(a, momentum=0.9, momentum_buffers=[]), ValueError, "momentum_buffers"),
+    (lambda a: adam(a, exp_avg_sqs=[a.small]), ValueError, "exp_avg_sqs"),
+    # outputs that cannot be written, or that lie across an input
+    (lambda a: F.relu(a.x, out=a.locked), ValueError, "out"),
+    (lambda a: F.relu(a.x, out=a.fortran), ValueError, "out"),
+    (lambda a: F.relu(a.head, out=a.tail), ValueError, "out"),
+    (lambda a: F.relu_backward(a.head, a.x, out=a.tail), ValueError, "out"),
+    (lambda a: F.relu_backward(a.x, a.head, out=a.tail), ValueError, "out"),
+    (lambda a: F.bias_act(a.head, out=a.tail), ValueError, "out"),
+    (lambda a: F.bias_act(a.x, residual=a.head, out=a.tail), ValueError, "out"),
+    (lambda a: F.bias_act(a.head, a.big[:4], out=a.head), ValueError, "out"),
+    (lambda a: F.bias_act(a.x, out=a.locked), ValueError, "out"),
+    (lambda a: F.bias_act(a.x, activation=act.leaky_relu(-0.5), out=a.x), ValueError, "out"),
+    (lambda a: F.bias_act(a.x, residual=a.out, activation=act.leaky_relu(0.0), out=a.out), ValueError, "out"),
+    (lambda a: bias_act_backward(a, dy=a.head, out=a.tail, activation="relu"), ValueError, "out"),
+    (lambda a: batch_norm(a, out=a.locked), ValueError, "out"),
+    (lambda a: batch_norm(a, out=a.x), ValueError, "out"),
+    (lambda a: batch_norm(a, residual=a.residual, out=a.residual), ValueError, "out"),
+    (lambda a: batch_norm(a, x=a.head, out=a.tail), ValueError, "out"),
+    (lambda a: batch_norm(a, running_mean=a.c_locked, running_var=a.running_var), ValueError, "running_mean"),
+    (lambda a: batch_norm(a, running_mean=a.c, running_var=a.c), ValueError, "running_mean"),
+    (lambda a: batch_norm_backward(a, out=a.x), ValueError, "out"),
+    (lambda a: batch_norm_backward(a, dy=a.head, out=a.tail), ValueError, "out"),
+    (lambda a: F.dropout(a.head, out=a.tail), ValueError, "out"),
+    (lambda a: dropout_backward(a, out=a.locked), ValueError, "out"),
+    (lambda a: F.channel_sum(a.head, out=a.big[:4]), ValueError, "out"),
+    (lambda a: F.softmax_cross_entropy(a.head, a.labels, out=a.tail), ValueError, "out"),
+    (lambda a: sgd(a, params=[a.locked]), ValueError, "params"),
+    (lambda a: sgd(a, params=[a.fortran]), ValueError, "params"),
+    (lambda a: sgd(a, params=[a.x, a.x], grads=[a.dy, a.dy], momentum_buffers=None), ValueError, "params"),
+    (lambda a: sgd(a, params=[a.head], grads=[a.tail]), ValueError, ""),
+    (lambda a: sgd(a, momentum=0.9, momentum_buffers=[a.x]), ValueError, ""),
+    (lambda a: adam(a, exp_avgs=[a.m], exp_avg_sqs=[a.m]), ValueError, ""),
+    # scalars
+    *((lambda a, p=p: F.dropout(a.x, p), ValueError, "p") for p in (-0.1, 1.1, np.nan)),
+    (lambda a: F.dropout(a.x, -0.1, False), ValueError, "p"),
+    *((lambda a, p=p: F.bias_act(a.x, dropout=p), ValueError, "dropout") for p in (-0.1, 1.1, np.nan)),
+    *((lambda a, p=p: batch_norm(a, dropout=p), ValueError, "dropout") for p in (-0.1, 1.1, np.nan)),
+    *((lambda a, eps=eps: batch_norm(a, eps=eps), ValueError, "eps") for eps in (0.0, -1e-5, np.nan)),
+    *((lambda a, m=m: batch_norm(a, momentum=m), ValueError, "momentum") for m in (-0.1, 1.1, np.nan)),
+    (lambda a: batch_norm(a, nonfinite="ignore"), ValueError, "nonfinite"),
+    (lambda a: batch_norm(a, activation="rellu"), ValueError, "activation"),
+    (lambda a: F.bias_act(a.x, activation=3), ValueError, "activation"),
+    (lambda a: F.bias_act(a.x, first=-1), ValueError, "first"),
+    (lambda a: batch_norm(a, running_mean=a.running_mean), ValueError, "running_mean, running_var"),
+    (lambda a: F.batch_norm(a.x), ValueError, "running_mean, running_var"),
+    (lambda a: batch_norm(a, x=a.row), ValueError, "x"),
+    (lambda a: batch_norm(a, x=a.empty), ValueError, "x"),
+    (
+        lambda a: batch_norm(a, x=a.nan, running_mean=a.running_mean, running_var=a.running_var),
+        ValueError,
+        "x",
+    ),
+    (lambda a: F.leaky_relu_backward(a.dy, a.x, 0.0, output=True), ValueError, "negative_slope"),
+    (lambda a: F.leaky_relu_backward(a.dy, a.x, -1.0, output=True), ValueError, "negative_slope"),
+    (lambda a: F.softmax_cross_entropy(a.x, a.labels + 1), ValueError, "labels"),
+    (lambda a: F.softmax_cross_entropy(a.x, a.labels - 1), ValueError, "labels"),
+    (lambda a: F.softmax_cross_entropy(a.x, (a.labels - 1).astype(np.uint64)), ValueError, "labels"),
+    (lambda a: sgd(a, lr=-1.0), ValueError, "lr"),
+    (lambda a: sgd(a, lr=np.nan), ValueError, "lr"),
+    (lambda a: sgd(a, momentum=-1.0), ValueError, "momentum"),
+    (lambda a: sgd(a, weight_decay=-1.0), ValueError, "weight_decay"),
+    (lambda a: sgd(a, nesterov=True), ValueError, "nesterov"),
+    (lambda a: sgd(a, nesterov=True, momentum=0.9, dampening=0.1), ValueError, "nesterov"),
+    (lambda a: sgd(a, momentum=0.9, momentum_buffers=None), ValueError, "momentum_buffers"),
+    (lambda a: sgd(a, clip_norm=0.0), ValueError, "clip_norm"),
+    (lambda a: adam(a, beta1=1.0), ValueError, "beta1"),
+    (lambda a: adam(a, beta2=-0.1), ValueError, "beta1, beta2"),
+    (lambda a: adam(a, eps=0.0), ValueError, "eps"),
+    (lambda a: adam(a, bias_correction1=0.0), ValueError, "bias_correction1"),
+    (lambda a: adam(a, clip_norm=-1.0), ValueError, "clip_norm"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+def test_bad_input(number: int) -> None:
+    call, exception, name = ROWS[number]
+    arrays = Arrays()
+    before = {key: array.copy() for key, array in arrays.items()}
+    with pytest.raises(exception) as caught:
+        call(arrays)
+    message = str(caught.value)
+    assert message.startswith(name), message
+    assert "expected" in message, message
+    for key, array in arrays.items():
+        assert np.array_equal(array, before[key], equal_nan=array.dtype.kind == "f"), f"{key} has changed"
+
+
+def test_second_tensor_is_checked_before_the_first_is_written() -> None:
+    for step, state in ((F.sgd_step, [None]), (F.adam_step, [[np.zeros(3), np.zeros(3)], [np.zeros(3), np.zeros(3)]])):
+        good, bad = np.ones(3), np.ones(3)
+        bad.flags.writeable = False
+        with pytest.raises(ValueError, match=r"params\[1\]"):
+            step([good, bad], [np.ones(3), np.ones(3)], *state, lr=0.1)
+        assert (good == 1).all()
+
+
+def test_message_has_expected_and_got() -> None:
+    with pytest.raises(ValueError, match=r"bias: expected shape \(4,\), got \(3,\)"):
+        F.bias_act(np.ones((2, 4)), np.ones(3))
+    with pytest.raises(TypeError, match=r"x: expected .*float32.*float64.*, got .*float16"):
+        F.relu(np.ones(3, np.float16))
+    with pytest.raises(ValueError, match=r"labels: expected .* 4, got 7 at index 1"):
+        F.softmax_cross_entropy(np.ones((2, 4)), np.array([0, 7]))
+    with pytest.raises(ValueError, match="two values per channel in training, got 1"):
+        F.batch_norm(np.ones((1, 4)), training=True)
+    with pytest.raises(ValueError, match="'relu', 'leaky_relu'"):
+        F.bias_act(np.ones((1, 4)), activation="swish9")
+    with pytest.raises(TypeError, match="negative_slope"):
+        act.leaky_relu(alpha=1.0)
+    with pytest.raises(AttributeError, match="swish9"):
+        _ = act.swish9
+
+
+@pytest.mark.parametrize("kind", "bBhHiIlLqQ")
+def test_every_integer_type_is_a_label(kind: str) -> None:
+    logits = np.random.default_rng(0).standard_normal((3, 4))
+    labels = np.array([3, 0, 2])
+    assert F.softmax_cross_entropy(logits, labels.astype(kind))[0] == F.softmax_cross_entropy(logits, labels)[0]
+
+
+def test_one_image_is_enough_for_batch_norm() -> None:
+    y, _ = F.batch_norm(np.random.default_rng(0).standard_normal((1, 3, 2, 2)), training=True)
+    np.testing.assert_allclose(y.mean((0, 2, 3)), 0, atol=1e-12)

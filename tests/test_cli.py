@@ -1,0 +1,48 @@
+"""The command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastnn
+from fastnn import cli
+
+
+def test_info_prints_the_configuration(capsys):
+    assert cli.main(["info"]) == 0
+    shown = capsys.readouterr().out
+    fastnn.show_config()
+    assert shown.splitlines()[:3] == capsys.readouterr().out.splitlines()[:3]
+    assert fastnn.__version__ in shown
+
+
+def test_demo_passes_its_options_on(monkeypatch):
+    calls = []
+    monkeypatch.setattr("fastnn.demo.run", lambda *arguments: calls.append(arguments) or 1)
+    assert cli.main(["demo"]) == 1
+    assert cli.main(["demo", "--data", "dir", "--epochs", "3", "--seed", "9"]) == 1
+    assert calls == [(None, None, 0), ("dir", 3, 9)]
+
+
+def test_demo_reports_missing_files(tmp_path, capsys):
+    assert cli.main(["demo", "--data", str(tmp_path)]) == 2
+    assert "train-images-idx3-ubyte" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothing"], ["demo", "--epochs", "0"], ["demo", "--seed", "-1"], ["info", "--fast"]]
+)
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(arguments)
+    assert error.value.code == 2
+    assert "usage: fastnn" in capsys.readouterr().err
+
+
+def test_the_console_script_is_installed(tmp_path):
+    script = Path(sys.executable).parent / "fastnn"
+    done = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stdout == f"fastnn {fastnn.__version__}\n"

@@ -1,0 +1,246 @@
+"""Optimizer classes: torch's traces, state, errors. The formulas of the steps are tested with the other kernels."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn.optim import SGD, Adam, AdamW
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "optim.npz")
+MAKE = {
+    "sgd": lambda params: SGD(params, 0.1, weight_decay=0.01),
+    "momentum": lambda params: SGD(params, 0.05, momentum=0.9, weight_decay=0.01),
+    "dampening": lambda params: SGD(params, 0.05, momentum=0.9, dampening=0.3),
+    "nesterov": lambda params: SGD(params, 0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": lambda params: Adam(params, 0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1),
+    "adamw": lambda params: AdamW(params, 0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1),
+    "clipped": lambda params: Adam(params, 0.02, clip_norm=2.0),
+}
+
+
+def start(dtype=np.float64):
+    return [GOLDEN[f"start.{i}"].astype(dtype) for i in range(2)]
+
+
+def gradients(step, dtype=np.float64):
+    return [GOLDEN[f"grads.{i}"][step].astype(dtype) for i in range(2)]
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 2e-6)])
+def test_twenty_steps_of_torch(name, dtype, tolerance):
+    params = start(dtype)
+    opt = MAKE[name](params)
+    for step in range(20):
+        norm = opt.step(gradients(step, dtype))
+        for i, param in enumerate(params):
+            np.testing.assert_allclose(param, GOLDEN[f"{name}.{i}"][step], rtol=0, atol=tolerance, err_msg=f"step {step}")
+        if name == "clipped":
+            expected = np.sqrt(sum(np.square(g).sum() for g in gradients(step)))
+            assert norm == pytest.approx(expected, rel=1e-6)
+        else:
+            assert norm is None
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_reference_takes_the_same_steps(name):
+    params, expected = start(), start()
+    opt, truth = MAKE[name](params), MAKE[name](expected)
+    for step in range(5):
+        opt.step(gradients(step))
+        with fnn.use_reference():
+            truth.step(gradients(step))
+    for param, value in zip(params, expected):
+        np.testing.assert_allclose(param, value, rtol=0, atol=1e-13)
+
+
+def test_parameters_and_arrays_take_the_same_steps():
+    params, arrays = [fnn.Parameter(array) for array in start()], start()
+    for param, grad in zip(params, gradients(0)):
+        param.grad = grad
+    Adam(params).step()
+    Adam(arrays).step(gradients(0))
+    for param, array in zip(params, arrays):
+        np.testing.assert_array_equal(param.data, array)
+
+
+def test_lr_can_be_set_between_steps():
+    (param, _) = params = start()
+    opt = SGD(params, lr=0.5)
+    opt.lr = 0.0
+    before = param.copy()
+    opt.step(gradients(0))
+    np.testing.assert_array_equal(param, before)
+
+
+def test_decay_tags_select_weights():
+    net = fnn.Sequential(fnn.Linear(3, 4), fnn.BatchNorm1d(4), fnn.ReLU(), fnn.Linear(4, 2))
+    assert [p.name for p in net.parameters() if p.decay] == ["0.weight", "3.weight"]
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_resume_is_bit_exact(name, tmp_path):
+    straight = start(np.float32)
+    opt = MAKE[name](straight)
+    for step in range(10):
+        opt.step(gradients(step, np.float32))
+    resumed = [array.copy() for array in straight]
+    np.savez(tmp_path / "opt.npz", **opt.state_dict())
+    again = MAKE[name](resumed)
+    with np.load(tmp_path / "opt.npz", allow_pickle=False) as file:
+        again.load_state_dict(file)
+    assert again.step_count == 10
+    for step in range(10, 20):
+        opt.step(gradients(step, np.float32))
+        again.step(gradients(step, np.float32))
+    for a, b in zip(straight, resumed):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_state_has_the_names_of_the_parameters_and_the_running_products():
+    net = fnn.Sequential(fnn.Linear(3, 2))
+    opt = Adam(net.parameters(), betas=(0.5, 0.25))
+    for parameter in net.parameters():
+        parameter.grad = np.ones_like(parameter.data)
+    opt.step()
+    opt.step()
+    state = opt.state_dict()
+    moments = {f"{kind}.0.{name}" for kind in ("exp_avg", "exp_avg_sq") for name in ("weight", "bias")}
+    assert set(state) == {"step_count", "lr", "beta1_product", "beta2_product"} | moments
+    assert state["beta1_product"] == 0.25
+    assert state["beta2_product"] == 0.0625
+    assert state["beta1_product"].dtype == np.float64
+    state["exp_avg.0.weight"][...] = 7
+    assert not (opt.state_dict()["exp_avg.0.weight"] == 7).any()
+
+
+def test_load_names_every_mismatch_and_changes_nothing():
+    opt = Adam(start())
+    opt.step(gradients(0))
+    before = opt.state_dict()
+    state = opt.state_dict()
+    state["exp_avg.0"] = state["exp_avg.0"][:1]
+    state["exp_avg.1"] = state["exp_avg.1"].astype(np.float32)
+    state["extra"] = state.pop("exp_avg_sq.0")
+    state["step_count"] += 1
+    with pytest.raises(ValueError, match="exp_avg_sq.0: missing") as error:
+        opt.load_state_dict(state)
+    for name in ("exp_avg.0: expected", "exp_avg.1: expected float64", "extra: unexpected"):
+        assert name in str(error.value)
+    after = opt.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def bad_gradients():
+    a, b = gradients(0)
+    return {
+        "too few": ([a], ValueError),
+        "too many": ([a, b, b], ValueError),
+        "shape": ([a, b[:-1]], ValueError),
+        "swapped": ([b, a], ValueError),
+        "dtype": ([a, b.astype(np.float32)], TypeError),
+        "integers": ([a, b.astype(np.int64)], TypeError),
+        "list": ([a, b.tolist()], TypeError),
+        "none": (None, TypeError),
+    }
+
+
+@pytest.mark.parametrize("make", [MAKE["nesterov"], MAKE["adam"], MAKE["clipped"]])
+@pytest.mark.parametrize("kind", bad_gradients())
+def test_bad_gradients_leave_everything_untouched(make, kind):
+    params = start()
+    opt = make(params)
+    opt.step(gradients(1))
+    before, state = [param.copy() for param in params], opt.state_dict()
+    grads, error = bad_gradients()[kind]
+    with pytest.raises(error, match="grads"):
+        opt.step(grads)
+    for param, value in zip(params, before):
+        np.testing.assert_array_equal(param, value)
+    for name, value in opt.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+
+
+def test_missing_gradient_names_the_parameter():
+    net = fnn.Sequential(fnn.Linear(3, 2))
+    opt = SGD(net.parameters())
+    net[0].weight.grad = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match="0.bias"):
+        opt.step()
+
+
+W = np.zeros((4, 4))
+READ_ONLY = np.zeros(3)
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ([], ValueError, "at least one"),
+        ([W, W], ValueError, r"params\[1\].*params\[0\]"),
+        ([W[2:], W[:3]], ValueError, r"params\[1\].*params\[0\]"),
+        ([W.T[:, :2]], ValueError, "C-contiguous"),
+        ([READ_ONLY], ValueError, "writeable"),
+        ([np.zeros(3, np.int32)], TypeError, "int32"),
+        ([np.zeros(3, np.float16)], TypeError, "float16"),
+        ([[1.0]], TypeError, "list"),
+        ([W, fnn.Parameter(np.zeros(2))], TypeError, "both"),
+    ],
+)
+def test_bad_parameter_lists(params, error, message):
+    with pytest.raises(error, match=message):
+        SGD(params)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD([W.copy()], lr=-1), "lr"),
+        (lambda: SGD([W.copy()], momentum=-0.1), "momentum"),
+        (lambda: SGD([W.copy()], nesterov=True), "nesterov"),
+        (lambda: SGD([W.copy()], momentum=0.9, dampening=0.1, nesterov=True), "nesterov"),
+        (lambda: SGD([W.copy()], clip_norm=0), "clip_norm"),
+        (lambda: Adam([W.copy()], lr=float("nan")), "lr"),
+        (lambda: Adam([W.copy()], betas=(0.9, 1.0)), "betas"),
+        (lambda: Adam([W.copy()], eps=0), "eps"),
+        (lambda: AdamW([W.copy()], weight_decay=-1), "weight_decay"),
+    ],
+)
+def test_bad_numbers(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_read_only_and_strided_gradients_are_accepted_and_unchanged():
+    params, expected = start(), start()
+    a, b = gradients(0)
+    strided = np.asfortranarray(a)
+    b.flags.writeable = False
+    SGD(params, 0.1).step([strided, b])
+    SGD(expected, 0.1).step(gradients(0))
+    for param, value in zip(params, expected):
+        np.testing.assert_array_equal(param, value)
+    np.testing.assert_array_equal(strided, gradients(0)[0])
+
+
+def test_a_step_costs_little_python(monkeypatch):
+    """The Python of a step around the native call, on four tensors; the limit is loose, as machines differ."""
+    from fastnn import _core
+
+    params = [np.zeros(shape, np.float32) for shape in ((32, 784), (32,), (10, 32), (10,))]
+    grads = [np.zeros_like(param) for param in params]
+    opt = Adam(params)
+    monkeypatch.setattr(_core, "adam", lambda *arguments: None)
+    best = min(_time(opt.step, grads) for _ in range(20))
+    assert best < 10e-6
+
+
+def _time(step, grads, repeats=200):
+    start = time.perf_counter()
+    for _ in range(repeats):
+        step(grads)
+    return (time.perf_counter() - start) / repeats
