@@ -17,9 +17,11 @@ CEILINGS = pytest.StashKey[Ceilings]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fastnn")
-    group.addoption("--only", default="", metavar="GROUP", help="rows of this group, or with this in their name")
+    group.addoption("--only", default="", metavar="GROUP", help="rows of this group, or else with this in their name")
     group.addoption("--quick", action="store_true", help="small shapes, few rounds: a smoke test")
-    group.addoption("--all", action="store_true", help="the rarer fused tails as well")
+    group.addoption(
+        "--all", action="store_true", help="the other fused tails as well: leaky_relu, residual, dropout alone"
+    )
     group.addoption("--untimed", action="store_true", help="check the answers of every row and time nothing")
     group.addoption("--check", action="store_true", help="fail the rows that miss their bound")
     group.addoption("--threads", type=int, metavar="N", help="threads of fastnn (default: fastnn's own choice)")
@@ -55,7 +57,7 @@ def settings(pytestconfig: pytest.Config) -> Settings:
     asked = pytestconfig.getoption("--isa")
     if asked is not None and asked not in available:
         raise pytest.UsageError(f"--isa: expected one of {', '.join(available)}, got {asked}")
-    usual = [isa for isa in available if isa in ("x86-64-v4", "x86-64-v3")] or available[:1]
+    usual = [isa for isa in available if isa in ("v4", "v3")] or available[:1]
     threads = pytestconfig.getoption("--threads")
     if threads is not None:
         fastnn.set_num_threads(threads)

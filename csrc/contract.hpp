@@ -30,14 +30,14 @@ struct Part {
   double* out;
 };
 
-constexpr index kLanes = 16;      // accumulators of a reduction along contiguous memory
-constexpr index kLeaf = 1024;     // elements of a channel per leaf, about
-constexpr index kLeafRows = 32;   // rows per leaf when inner == 1
-constexpr index kPiece = 16384;   // longest piece of one plane
-constexpr index kBlock = 1024;    // elements handled while they are in L1; a multiple of kTile
-constexpr index kTile = 128;      // elements of one tile of random bits
-constexpr index kBandRows = 512;  // columns of a row-form task at most
-constexpr index kBandPlanes = 32; // channels of a plane-form task at most
+constexpr index kLanes = 16;       // accumulators of a reduction along contiguous memory
+constexpr index kLeaf = 1024;      // elements of a channel per leaf, about
+constexpr index kLeafRows = 32;    // rows per leaf when inner == 1
+constexpr index kPiece = 4096;     // longest piece of one plane
+constexpr index kBlock = 1024;     // elements handled while they are in L1; a multiple of kTile
+constexpr index kTile = 128;       // elements of one tile of random bits
+constexpr index kBandRows = 256;   // columns of a row-form task at most
+constexpr index kBandPlanes = 32;  // channels of a plane-form task at most
 
 // Rows of channel parameters are used element by element (row form) when planes are at most this long.
 constexpr index kRowForm = 16;
@@ -80,12 +80,12 @@ struct Forward {
 template <class T>
 struct Backward {
   const T* dy;
-  const T* x;              // what v is recomputed from, or the kept output
+  const T* x;  // what v is recomputed from, or the kept output
   bool x_is_output;
   ChannelMap<T> map;
   Epilogue<T> tail;
-  T* dx;                   // nullptr: not wanted
-  T* dresidual;            // nullptr: not wanted
+  T* dx;         // nullptr: not wanted
+  T* dresidual;  // nullptr: not wanted
   bool stream;
   Leaves leaves;
 };
@@ -110,9 +110,9 @@ struct CrossEntropy {
   const T* logits;
   const index* labels;
   T* dlogits;
-  T* losses;     // one per row
+  T* losses;  // one per row
   index columns;
-  T weight;      // 1 / rows
+  T weight;  // 1 / rows
 };
 
 // A run of one parameter tensor.
@@ -141,14 +141,14 @@ template <class T>
 struct Kernels {
   const ActivationKernel<T>* activations;
   int activation_count;
-  void (*forward)(const Forward<T>&, index begin, index end);         // flat elements
-  void (*moments)(const Moments<T>&, const Part&);                    // mean, sum of squared deviations
-  void (*bias_gradient)(const Backward<T>&, const Part&);             // dx = dz; sum dz
-  void (*norm_gradient_sums)(const Backward<T>&, const Part&);        // sum dz, sum dz * (x - mean)
-  void (*norm_gradient)(const Backward<T>&, const Part&);             // dx; sum dx
+  void (*forward)(const Forward<T>&, index begin, index end);   // flat elements
+  void (*moments)(const Moments<T>&, const Part&);              // mean, sum of squared deviations
+  void (*bias_gradient)(const Backward<T>&, const Part&);       // dx = dz; sum dz
+  void (*norm_gradient_sums)(const Backward<T>&, const Part&);  // sum dz, sum dz * (x - mean)
+  void (*norm_gradient)(const Backward<T>&, const Part&);       // dx; sum dx
   void (*merge_moments)(const Leaves&, index leaves_per_part, const double* parts, const Part&);
   void (*merge_sums)(const Leaves&, index leaves_per_part, const double* parts, index results, const Part&);
-  double (*sum)(const T* x, index n, bool squared);                   // one leaf of a whole-array sum
+  double (*sum)(const T* x, index n, bool squared);  // one leaf of a whole-array sum
   void (*stream_copy)(const T* from, T* to, index n);
   void (*cross_entropy)(const CrossEntropy<T>&, index begin, index end);  // rows
   void (*sgd)(const Sgd<T>&, const Span<T>&);

@@ -19,9 +19,9 @@ std::atomic<const KernelTable*> active{&fastnn_kernels_baseline};
 namespace {
 
 struct Level {
-    const char* name;
-    const KernelTable* table;
-    bool (*supported)();
+  const char* name;
+  const KernelTable* table;
+  bool (*supported)();
 };
 
 const Level levels[] = {
@@ -34,54 +34,54 @@ const Level levels[] = {
 };
 
 std::string joined(const std::vector<std::string>& names) {
-    std::string text;
-    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-    return text;
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
 }
 
 void choose(const std::string& name, const char* what) {
-    bool known = false;
-    for (const Level& level : levels) {
-        if (name != level.name) continue;
-        known = true;
-        if (level.supported()) {
-            active.store(level.table, std::memory_order_relaxed);
-            return;
-        }
+  bool known = false;
+  for (const Level& level : levels) {
+    if (name != level.name) continue;
+    known = true;
+    if (level.supported()) {
+      active.store(level.table, std::memory_order_relaxed);
+      return;
     }
-    throw std::invalid_argument(std::string(what) + ": expected one of " + joined(available_isas()) + ", got '" + name +
-                                "'" + (known ? ", which this CPU does not support" : ""));
+  }
+  throw std::invalid_argument(std::string(what) + ": expected one of " + joined(available_isas()) + ", got '" + name +
+                              "'" + (known ? ", which this CPU does not support" : ""));
 }
 
 }  // namespace
 
 void initialise() {
 #ifdef FASTNN_X86_LEVELS
-    __builtin_cpu_init();
+  __builtin_cpu_init();
 #endif
-    const char* wanted = std::getenv("FASTNN_ISA");
-    if (wanted != nullptr && *wanted != '\0')
-        choose(wanted, "FASTNN_ISA");
-    else
-        choose(available_isas().front(), "isa");
+  const char* wanted = std::getenv("FASTNN_ISA");
+  if (wanted != nullptr && *wanted != '\0')
+    choose(wanted, "FASTNN_ISA");
+  else
+    choose(available_isas().front(), "isa");
 }
 
 void set_isa(const std::string& name) {
-    choose(name, "isa");
+  choose(name, "isa");
 }
 
 const char* get_isa() {
-    const KernelTable* table = active.load(std::memory_order_relaxed);
-    for (const Level& level : levels)
-        if (level.table == table) return level.name;
-    return "";
+  const KernelTable* table = active.load(std::memory_order_relaxed);
+  for (const Level& level : levels)
+    if (level.table == table) return level.name;
+  return "";
 }
 
 std::vector<std::string> available_isas() {
-    std::vector<std::string> names;
-    for (const Level& level : levels)
-        if (level.supported()) names.emplace_back(level.name);
-    return names;
+  std::vector<std::string> names;
+  for (const Level& level : levels)
+    if (level.supported()) names.emplace_back(level.name);
+  return names;
 }
 
 }  // namespace dispatch

@@ -29,12 +29,12 @@ const Kernels<T>& kernels();
 
 template <>
 inline const Kernels<float>& kernels<float>() {
-    return dispatch::active.load(std::memory_order_relaxed)->f32;
+  return dispatch::active.load(std::memory_order_relaxed)->f32;
 }
 
 template <>
 inline const Kernels<double>& kernels<double>() {
-    return dispatch::active.load(std::memory_order_relaxed)->f64;
+  return dispatch::active.load(std::memory_order_relaxed)->f64;
 }
 
 }  // namespace fastnn

@@ -41,5 +41,6 @@ constexpr Kernels<T> kernels() {
 
 extern "C" {
 extern const fastnn::KernelTable FASTNN_JOIN(fastnn_kernels_, FASTNN_LEVEL);
-const fastnn::KernelTable FASTNN_JOIN(fastnn_kernels_, FASTNN_LEVEL) = {fastnn::kernels<float>(), fastnn::kernels<double>()};
+const fastnn::KernelTable FASTNN_JOIN(fastnn_kernels_, FASTNN_LEVEL) = {fastnn::kernels<float>(),
+                                                                        fastnn::kernels<double>()};
 }

@@ -20,66 +20,66 @@ constexpr std::size_t alignment = 64;
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 struct Idle {
-    void* data;
-    std::uint64_t released;  // order of release: the oldest goes first
+  void* data;
+  std::uint64_t released;  // order of release: the oldest goes first
 };
 
 struct Cache {
-    std::mutex mutex;
-    std::map<std::size_t, std::deque<Idle>> idle;  // by size class
-    std::size_t in_use = 0, idle_bytes = 0, peak = 0, limit = 0;
-    std::size_t hits = 0, misses = 0;
-    std::uint64_t clock = 0;
+  std::mutex mutex;
+  std::map<std::size_t, std::deque<Idle>> idle;  // by size class
+  std::size_t in_use = 0, idle_bytes = 0, peak = 0, limit = 0;
+  std::size_t hits = 0, misses = 0;
+  std::uint64_t clock = 0;
 };
 
 // Never destroyed: arrays may outlive the interpreter's shutdown of this module.
 Cache& cache() {
-    static Cache* const only = new Cache;
-    return *only;
+  static Cache* const only = new Cache;
+  return *only;
 }
 
 // Eight classes per power of two: at most 1/8 is wasted, and shapes that differ a little share blocks.
 std::size_t size_class(std::size_t bytes) {
-    std::size_t step = 512;
-    while (bytes > step * 16) step *= 2;
-    return (bytes + step - 1) / step * step;
+  std::size_t step = 512;
+  while (bytes > step * 16) step *= 2;
+  return (bytes + step - 1) / step * step;
 }
 
 void* fetch(std::size_t bytes) {
-    void* data = nullptr;
-    const bool large = bytes >= 2 * huge_page;
-    if (posix_memalign(&data, large ? huge_page : alignment, bytes) != 0) return nullptr;
+  void* data = nullptr;
+  const bool large = bytes >= 2 * huge_page;
+  if (posix_memalign(&data, large ? huge_page : alignment, bytes) != 0) return nullptr;
 #ifdef __linux__
-    if (large) madvise(data, bytes, MADV_HUGEPAGE);  // fewer page faults on the first touch; a hint only
+  if (large) madvise(data, bytes, MADV_HUGEPAGE);  // fewer page faults on the first touch; a hint only
 #endif
-    return data;
+  return data;
 }
 
 // Gives the oldest idle blocks back until at most `keep` bytes are idle. The lock is held.
 void trim(Cache& c, std::size_t keep) {
-    while (c.idle_bytes > keep) {
-        auto oldest = c.idle.end();
-        for (auto it = c.idle.begin(); it != c.idle.end(); ++it)
-            if (oldest == c.idle.end() || it->second.front().released < oldest->second.front().released) oldest = it;
-        std::free(oldest->second.front().data);
-        c.idle_bytes -= oldest->first;
-        oldest->second.pop_front();
-        if (oldest->second.empty()) c.idle.erase(oldest);
-    }
+  while (c.idle_bytes > keep) {
+    auto oldest = c.idle.end();
+    for (auto it = c.idle.begin(); it != c.idle.end(); ++it)
+      if (oldest == c.idle.end() || it->second.front().released < oldest->second.front().released) oldest = it;
+    std::free(oldest->second.front().data);
+    c.idle_bytes -= oldest->first;
+    oldest->second.pop_front();
+    if (oldest->second.empty()) c.idle.erase(oldest);
+  }
 }
 
 std::size_t parse_limit(const char* text) {
-    char* end = nullptr;
-    const double value = std::strtod(text, &end);
-    double unit = 1.0;
-    if (*end == 'K') unit = 1024.0;
-    if (*end == 'M') unit = 1024.0 * 1024.0;
-    if (*end == 'G') unit = 1024.0 * 1024.0 * 1024.0;
-    if (*end != '\0' && unit > 1.0) ++end;
-    if (end == text || *end != '\0' || !(value >= 0.0) || value * unit > 9e18)
-        throw std::invalid_argument("FASTNN_CACHE_LIMIT: expected bytes such as 500000000, 512M or 2G, got '" +
-                                    std::string(text) + "'");
-    return static_cast<std::size_t>(value * unit);
+  char* end = nullptr;
+  const double value = std::strtod(text, &end);
+  double unit = 1.0;
+  if (*end == 'K') unit = 1024.0;
+  if (*end == 'M') unit = 1024.0 * 1024.0;
+  if (*end == 'G') unit = 1024.0 * 1024.0 * 1024.0;
+  if (*end != '\0' && unit > 1.0) ++end;
+  if (end == text || *end != '\0' || !(value >= 0.0) || value * unit > 9e18)
+    throw std::invalid_argument("FASTNN_CACHE_LIMIT: expected bytes such as 500000000, 512M or 2G, got '" +
+                                std::string(text) + "'");
+  return static_cast<std::size_t>(value * unit);
 }
 
 thread_local std::size_t stack_used = 0;
@@ -88,90 +88,90 @@ alignas(alignment) thread_local unsigned char stack_memory[stack_bytes];
 }  // namespace
 
 Block allocate(std::size_t bytes) {
-    if (bytes > PTRDIFF_MAX / 2) throw std::bad_alloc();
-    const std::size_t size = size_class(bytes > 0 ? bytes : 1);
-    Cache& c = cache();
-    std::unique_lock<std::mutex> lock(c.mutex);
-    Block block{nullptr, size};
-    const auto found = c.idle.find(size);
-    if (found != c.idle.end()) {
-        block.data = found->second.back().data;  // the most recent one: it may still be in cache
-        found->second.pop_back();
-        if (found->second.empty()) c.idle.erase(found);
-        c.idle_bytes -= size;
-        ++c.hits;
-    } else {
-        block.data = fetch(size);
-        if (block.data == nullptr) {  // short of memory: what is idle may be what is missing
-            trim(c, 0);
-            block.data = fetch(size);
-        }
-        if (block.data == nullptr) throw std::bad_alloc();
-        ++c.misses;
+  if (bytes > PTRDIFF_MAX / 2) throw std::bad_alloc();
+  const std::size_t size = size_class(bytes > 0 ? bytes : 1);
+  Cache& c = cache();
+  std::unique_lock<std::mutex> lock(c.mutex);
+  Block block{nullptr, size};
+  const auto found = c.idle.find(size);
+  if (found != c.idle.end()) {
+    block.data = found->second.back().data;  // the most recent one: it may still be in cache
+    found->second.pop_back();
+    if (found->second.empty()) c.idle.erase(found);
+    c.idle_bytes -= size;
+    ++c.hits;
+  } else {
+    block.data = fetch(size);
+    if (block.data == nullptr) {  // short of memory: what is idle may be what is missing
+      trim(c, 0);
+      block.data = fetch(size);
     }
-    c.in_use += size;
-    if (c.in_use > c.peak) c.peak = c.in_use;
-    return block;
+    if (block.data == nullptr) throw std::bad_alloc();
+    ++c.misses;
+  }
+  c.in_use += size;
+  if (c.in_use > c.peak) c.peak = c.in_use;
+  return block;
 }
 
 void release(Block block) noexcept {
-    Cache& c = cache();
-    const std::lock_guard<std::mutex> lock(c.mutex);
-    c.in_use -= block.bytes;
-    const std::size_t keep = c.peak < c.limit ? c.peak : c.limit;
-    if (block.bytes > keep) {
-        std::free(block.data);
-        return;
-    }
-    try {
-        c.idle[block.bytes].push_back({block.data, ++c.clock});
-        c.idle_bytes += block.bytes;
-    } catch (const std::bad_alloc&) {
-        const auto entry = c.idle.find(block.bytes);
-        if (entry != c.idle.end() && entry->second.empty()) c.idle.erase(entry);
-        std::free(block.data);
-    }
-    trim(c, keep);
+  Cache& c = cache();
+  const std::lock_guard<std::mutex> lock(c.mutex);
+  c.in_use -= block.bytes;
+  const std::size_t keep = c.peak < c.limit ? c.peak : c.limit;
+  if (block.bytes > keep) {
+    std::free(block.data);
+    return;
+  }
+  try {
+    c.idle[block.bytes].push_back({block.data, ++c.clock});
+    c.idle_bytes += block.bytes;
+  } catch (const std::bad_alloc&) {
+    const auto entry = c.idle.find(block.bytes);
+    if (entry != c.idle.end() && entry->second.empty()) c.idle.erase(entry);
+    std::free(block.data);
+  }
+  trim(c, keep);
 }
 
 void initialise() {
-    const char* text = std::getenv("FASTNN_CACHE_LIMIT");
-    const std::size_t limit =
-        text != nullptr && *text != '\0' ? parse_limit(text) : static_cast<std::size_t>(system::memory_limit() / 8.0);
-    Cache& c = cache();
-    const std::lock_guard<std::mutex> lock(c.mutex);
-    c.limit = limit;
+  const char* text = std::getenv("FASTNN_CACHE_LIMIT");
+  const std::size_t limit =
+      text != nullptr && *text != '\0' ? parse_limit(text) : static_cast<std::size_t>(system::memory_limit() / 8.0);
+  Cache& c = cache();
+  const std::lock_guard<std::mutex> lock(c.mutex);
+  c.limit = limit;
 }
 
 void empty_cache() {
-    Cache& c = cache();
-    const std::lock_guard<std::mutex> lock(c.mutex);
-    trim(c, 0);
-    c.peak = c.in_use;
+  Cache& c = cache();
+  const std::lock_guard<std::mutex> lock(c.mutex);
+  trim(c, 0);
+  c.peak = c.in_use;
 }
 
 Stats stats() {
-    Cache& c = cache();
-    const std::lock_guard<std::mutex> lock(c.mutex);
-    return {c.in_use, c.idle_bytes, c.peak, c.limit, c.hits, c.misses};
+  Cache& c = cache();
+  const std::lock_guard<std::mutex> lock(c.mutex);
+  return {c.in_use, c.idle_bytes, c.peak, c.limit, c.hits, c.misses};
 }
 
 void lock_for_fork() {
-    cache().mutex.lock();
+  cache().mutex.lock();
 }
 void unlock_after_fork() {
-    cache().mutex.unlock();
+  cache().mutex.unlock();
 }
 
 void* push_stack(std::size_t bytes) noexcept {
-    if (bytes > stack_bytes - stack_used) return nullptr;
-    void* data = stack_memory + stack_used;
-    stack_used += bytes;
-    return data;
+  if (bytes > stack_bytes - stack_used) return nullptr;
+  void* data = stack_memory + stack_used;
+  stack_used += bytes;
+  return data;
 }
 
 void pop_stack(std::size_t bytes) noexcept {
-    stack_used -= bytes;
+  stack_used -= bytes;
 }
 
 }  // namespace memory

@@ -11,8 +11,8 @@ namespace fastnn {
 
 // 64-byte aligned memory. `bytes` is what was reserved: at least what was asked for.
 struct Block {
-    void* data = nullptr;
-    std::size_t bytes = 0;
+  void* data = nullptr;
+  std::size_t bytes = 0;
 };
 
 namespace memory {
@@ -21,8 +21,8 @@ Block allocate(std::size_t bytes);  // reuses an idle block of the same size cla
 void release(Block block) noexcept;
 
 struct Stats {
-    std::size_t in_use, idle, peak, limit;  // bytes
-    std::size_t hits, misses;               // blocks reused, blocks fetched from the system
+  std::size_t in_use, idle, peak, limit;  // bytes
+  std::size_t hits, misses;               // blocks reused, blocks fetched from the system
 };
 
 void initialise();  // FASTNN_CACHE_LIMIT; throws std::invalid_argument
@@ -43,29 +43,29 @@ void pop_stack(std::size_t bytes) noexcept;
 // A temporary array, uninitialised, 64-byte aligned. Lives and dies in one scope of one thread.
 template <class T>
 class Scratch {
-public:
-    explicit Scratch(index n) : size_(n), bytes_((static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64) {
-        stacked_ = bytes_ <= memory::stack_bytes ? memory::push_stack(bytes_) : nullptr;
-        if (stacked_ == nullptr) block_ = memory::allocate(bytes_);
-    }
-    ~Scratch() {
-        if (stacked_ != nullptr)
-            memory::pop_stack(bytes_);
-        else
-            memory::release(block_);
-    }
-    Scratch(const Scratch&) = delete;
-    Scratch& operator=(const Scratch&) = delete;
+ public:
+  explicit Scratch(index n) : size_(n), bytes_((static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64) {
+    stacked_ = bytes_ <= memory::stack_bytes ? memory::push_stack(bytes_) : nullptr;
+    if (stacked_ == nullptr) block_ = memory::allocate(bytes_);
+  }
+  ~Scratch() {
+    if (stacked_ != nullptr)
+      memory::pop_stack(bytes_);
+    else
+      memory::release(block_);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
 
-    T* data() const { return static_cast<T*>(stacked_ != nullptr ? stacked_ : block_.data); }
-    T& operator[](index i) const { return data()[i]; }
-    index size() const { return size_; }
+  T* data() const { return static_cast<T*>(stacked_ != nullptr ? stacked_ : block_.data); }
+  T& operator[](index i) const { return data()[i]; }
+  index size() const { return size_; }
 
-private:
-    index size_;
-    std::size_t bytes_;
-    void* stacked_ = nullptr;
-    Block block_;
+ private:
+  index size_;
+  std::size_t bytes_;
+  void* stacked_ = nullptr;
+  Block block_;
 };
 
 }  // namespace fastnn

@@ -42,210 +42,210 @@ constexpr std::int64_t spin_window_ns = 20000;
 
 // Of the calling thread, because libgomp keeps one team per calling thread.
 struct History {
-    std::int64_t region_end = -1000000000;  // when its last region ended
-    std::int64_t call_end = -1000000000;    // when its last call of 8 us or more ended
-    double streak_ns = 0.0;                 // serial work since then, in calls closer than the spin window
+  std::int64_t region_end = -1000000000;  // when its last region ended
+  std::int64_t call_end = -1000000000;    // when its last call of 8 us or more ended
+  double streak_ns = 0.0;                 // serial work since then, in calls closer than the spin window
 };
 thread_local History history;
 
 std::int64_t now_ns() {
-    using namespace std::chrono;
-    return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
+  using namespace std::chrono;
+  return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
 #ifdef _OPENMP
 int openmp_threads() {
-    return omp_get_max_threads();
+  return omp_get_max_threads();
 }
 bool inside_region() {
-    return omp_in_parallel() != 0;
+  return omp_in_parallel() != 0;
 }
 #else
 int openmp_threads() {
-    return 1;
+  return 1;
 }
 bool inside_region() {
-    return false;
+  return false;
 }
 #endif
 
 struct Choice {
-    int threads;
-    const char* source;
+  int threads;
+  const char* source;
 };
 
 // The automatic number is asked for per call: threadpoolctl, taskset and omp_set_num_threads change it.
 Choice threads_now() {
-    if (!has_openmp()) return {1, "built without OpenMP"};
-    if (forked.load(std::memory_order_relaxed)) return {1, "forked process"};
-    const int wanted = explicit_threads.load(std::memory_order_relaxed);
-    if (wanted > 0)
-        return {wanted,
-                explicit_from_environment.load(std::memory_order_relaxed) ? "FASTNN_NUM_THREADS" : "set_num_threads"};
-    Choice choice{openmp_threads(), std::getenv("OMP_NUM_THREADS") != nullptr ? "OMP_NUM_THREADS" : "OpenMP"};
-    const int cpus = system::affinity_cpus();
-    if (cpus > 0 && cpus < choice.threads) choice = {cpus, "CPU affinity"};
-    const int allowed = static_cast<int>(std::ceil(quota));
-    if (allowed > 0 && allowed < choice.threads) choice = {allowed, "cgroup quota"};
-    return choice;
+  if (!has_openmp()) return {1, "built without OpenMP"};
+  if (forked.load(std::memory_order_relaxed)) return {1, "forked process"};
+  const int wanted = explicit_threads.load(std::memory_order_relaxed);
+  if (wanted > 0)
+    return {wanted,
+            explicit_from_environment.load(std::memory_order_relaxed) ? "FASTNN_NUM_THREADS" : "set_num_threads"};
+  Choice choice{openmp_threads(), std::getenv("OMP_NUM_THREADS") != nullptr ? "OMP_NUM_THREADS" : "OpenMP"};
+  const int cpus = system::affinity_cpus();
+  if (cpus > 0 && cpus < choice.threads) choice = {cpus, "CPU affinity"};
+  const int allowed = static_cast<int>(std::ceil(quota));
+  if (allowed > 0 && allowed < choice.threads) choice = {allowed, "cgroup quota"};
+  return choice;
 }
 
 int choose(index tasks, double cost_ns, std::int64_t now) {
-    if (!has_openmp() || forked.load(std::memory_order_relaxed) || inside_region()) return 1;
-    double most = static_cast<double>(tasks);
-    if (!forced.load(std::memory_order_relaxed)) {
-        const bool bounded = spin_bounded.load(std::memory_order_relaxed);
-        if (now - history.region_end <= spin_window_ns) {
-            most = std::min(most, cost_ns / (hot_break_even_ns / 2));
-        } else {
-            // Calls in a row that are each too short would stay serial for ever. Once they have cost what a
-            // wake-up costs, one of them pays it and the rest find the team hot.
-            const bool in_a_row = bounded && now - history.call_end <= spin_window_ns;
-            const double work = cost_ns + (in_a_row ? history.streak_ns : 0.0);
-            if (work < (bounded ? cold_break_even_ns : unbounded_spin_break_even_ns)) return 1;
-            most = std::min(most, work / (cold_break_even_ns / 2));
-        }
+  if (!has_openmp() || forked.load(std::memory_order_relaxed) || inside_region()) return 1;
+  double most = static_cast<double>(tasks);
+  if (!forced.load(std::memory_order_relaxed)) {
+    const bool bounded = spin_bounded.load(std::memory_order_relaxed);
+    if (now - history.region_end <= spin_window_ns) {
+      most = std::min(most, cost_ns / (hot_break_even_ns / 2));
+    } else {
+      // Calls in a row that are each too short would stay serial for ever. Once they have cost what a
+      // wake-up costs, one of them pays it and the rest find the team hot.
+      const bool in_a_row = bounded && now - history.call_end <= spin_window_ns;
+      const double work = cost_ns + (in_a_row ? history.streak_ns : 0.0);
+      if (work < (bounded ? cold_break_even_ns : unbounded_spin_break_even_ns)) return 1;
+      most = std::min(most, work / (cold_break_even_ns / 2));
     }
-    return static_cast<int>(std::min(most, static_cast<double>(threads_now().threads)));
+  }
+  return static_cast<int>(std::min(most, static_cast<double>(threads_now().threads)));
 }
 
 void run_serial(index tasks, Body body, void* context) {
-    last_team_size.store(1, std::memory_order_relaxed);
-    const FloatMode guard;
-    body(context, 0, tasks);
+  last_team_size.store(1, std::memory_order_relaxed);
+  const FloatMode guard;
+  body(context, 0, tasks);
 }
 
 void run_team([[maybe_unused]] int threads, index tasks, Body body, void* context) {
-    std::exception_ptr failure;
-    std::mutex failure_mutex;
-    int team = 1;
+  std::exception_ptr failure;
+  std::mutex failure_mutex;
+  int team = 1;
 #ifdef _OPENMP
 #pragma omp parallel num_threads(threads)
 #endif
-    {
-        int member = 0, members = 1;
+  {
+    int member = 0, members = 1;
 #ifdef _OPENMP
-        member = omp_get_thread_num();
-        members = omp_get_num_threads();
+    member = omp_get_thread_num();
+    members = omp_get_num_threads();
 #endif
-        if (member == 0) team = members;
-        const index share = tasks / members, extra = tasks % members;
-        const index begin = member * share + std::min<index>(member, extra);
-        const index end = begin + share + (member < extra ? 1 : 0);
-        const FloatMode guard;
-        try {
-            if (begin < end) body(context, begin, end);
-        } catch (...) {
-            const std::lock_guard<std::mutex> lock(failure_mutex);
-            if (failure == nullptr) failure = std::current_exception();
-        }
+    if (member == 0) team = members;
+    const index share = tasks / members, extra = tasks % members;
+    const index begin = member * share + std::min<index>(member, extra);
+    const index end = begin + share + (member < extra ? 1 : 0);
+    const FloatMode guard;
+    try {
+      if (begin < end) body(context, begin, end);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(failure_mutex);
+      if (failure == nullptr) failure = std::current_exception();
     }
-    last_team_size.store(team, std::memory_order_relaxed);
-    if (failure != nullptr) std::rethrow_exception(failure);
+  }
+  last_team_size.store(team, std::memory_order_relaxed);
+  if (failure != nullptr) std::rethrow_exception(failure);
 }
 
 // fork() copies the process with only the calling thread in it: a team opened in the child would wait for
 // workers that do not exist. So the child stays serial, and no lock of ours is held by a thread that is gone.
 // The order matters: a region may allocate, an allocation never opens a region.
 void before_fork() {
-    region.lock();
-    memory::lock_for_fork();
+  region.lock();
+  memory::lock_for_fork();
 }
 void after_fork_in_parent() {
-    memory::unlock_after_fork();
-    region.unlock();
+  memory::unlock_after_fork();
+  region.unlock();
 }
 void after_fork_in_child() {
-    forked.store(true);
-    after_fork_in_parent();
+  forked.store(true);
+  after_fork_in_parent();
 }
 
 int parse_threads(const char* text) {
-    char* end = nullptr;
-    const long n = std::strtol(text, &end, 10);
-    if (end == text || *end != '\0' || n < 1 || n > max_threads)
-        throw std::invalid_argument("FASTNN_NUM_THREADS: expected an integer from 1 to " + std::to_string(max_threads) +
-                                    ", got '" + text + "'");
-    return static_cast<int>(n);
+  char* end = nullptr;
+  const long n = std::strtol(text, &end, 10);
+  if (end == text || *end != '\0' || n < 1 || n > max_threads)
+    throw std::invalid_argument("FASTNN_NUM_THREADS: expected an integer from 1 to " + std::to_string(max_threads) +
+                                ", got '" + text + "'");
+  return static_cast<int>(n);
 }
 
 }  // namespace
 
 int choose_team(index tasks, double cost_ns) {
-    return choose(tasks, cost_ns, now_ns());
+  return choose(tasks, cost_ns, now_ns());
 }
 
 void run(index tasks, double cost_ns, Body body, void* context) {
-    const std::int64_t start = now_ns();
-    const int threads = choose(tasks, cost_ns, start);
-    if (threads > 1) {
-        std::unique_lock<std::mutex> only_one(region, std::try_to_lock);
-        if (only_one.owns_lock()) {
-            run_team(threads, tasks, body, context);
-            history.region_end = history.call_end = now_ns();
-            history.streak_ns = 0.0;
-            return;
-        }
+  const std::int64_t start = now_ns();
+  const int threads = choose(tasks, cost_ns, start);
+  if (threads > 1) {
+    std::unique_lock<std::mutex> only_one(region, std::try_to_lock);
+    if (only_one.owns_lock()) {
+      run_team(threads, tasks, body, context);
+      history.region_end = history.call_end = now_ns();
+      history.streak_ns = 0.0;
+      return;
     }
-    run_serial(tasks, body, context);
-    if (start - history.call_end > spin_window_ns) history.streak_ns = 0.0;
-    history.streak_ns += cost_ns;
-    history.call_end = now_ns();
+  }
+  run_serial(tasks, body, context);
+  if (start - history.call_end > spin_window_ns) history.streak_ns = 0.0;
+  history.streak_ns += cost_ns;
+  history.call_end = now_ns();
 }
 
 void initialise() {
-    const char* text = std::getenv("FASTNN_NUM_THREADS");
-    if (text != nullptr && *text != '\0') {
-        explicit_threads = parse_threads(text);
-        explicit_from_environment = true;
-    }
-    quota = system::cgroup_cpus();
-    static const int registered = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    if (registered != 0) throw std::runtime_error("pthread_atfork failed");
+  const char* text = std::getenv("FASTNN_NUM_THREADS");
+  if (text != nullptr && *text != '\0') {
+    explicit_threads = parse_threads(text);
+    explicit_from_environment = true;
+  }
+  quota = system::cgroup_cpus();
+  static const int registered = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  if (registered != 0) throw std::runtime_error("pthread_atfork failed");
 }
 
 void set_num_threads(int n) {
-    explicit_threads.store(n);
-    explicit_from_environment.store(false);
+  explicit_threads.store(n);
+  explicit_from_environment.store(false);
 }
 
 int explicit_num_threads() {
-    return explicit_threads.load();
+  return explicit_threads.load();
 }
 int num_threads() {
-    return threads_now().threads;
+  return threads_now().threads;
 }
 std::string num_threads_source() {
-    return threads_now().source;
+  return threads_now().source;
 }
 double cpu_quota() {
-    return quota;
+  return quota;
 }
 
 void set_grain(double ns) {
-    forced.store(ns >= 0.0);
-    least_cost_ns.store(ns >= 0.0 ? ns : hot_break_even_ns);
+  forced.store(ns >= 0.0);
+  least_cost_ns.store(ns >= 0.0 ? ns : hot_break_even_ns);
 }
 
 void set_spin_bounded(bool bounded) {
-    spin_bounded.store(bounded);
+  spin_bounded.store(bounded);
 }
 
 bool has_openmp() {
 #ifdef _OPENMP
-    return true;
+  return true;
 #else
-    return false;
+  return false;
 #endif
 }
 
 std::string runtime_path() {
 #ifdef _OPENMP
-    Dl_info info;
-    if (dladdr(reinterpret_cast<void*>(&omp_get_max_threads), &info) != 0 && info.dli_fname != nullptr)
-        return info.dli_fname;
+  Dl_info info;
+  if (dladdr(reinterpret_cast<void*>(&omp_get_max_threads), &info) != 0 && info.dli_fname != nullptr)
+    return info.dli_fname;
 #endif
-    return "";
+  return "";
 }
 
 }  // namespace parallel

@@ -37,40 +37,40 @@ void run(index tasks, double cost_ns, Body body, void* context);
 // Puts the floating-point control word (rounding, flush-to-zero) at its default for a scope: results must not
 // depend on what another library left there, and that library gets its own back.
 class FloatMode {
-public:
-    FloatMode() : saved_(read()) {
-        if ((saved_ & control) != standard) write(standard);
-    }
-    ~FloatMode() {
-        if ((saved_ & control) != standard) write(saved_);
-    }
-    FloatMode(const FloatMode&) = delete;
-    FloatMode& operator=(const FloatMode&) = delete;
+ public:
+  FloatMode() : saved_(read()) {
+    if ((saved_ & control) != standard) write(standard);
+  }
+  ~FloatMode() {
+    if ((saved_ & control) != standard) write(saved_);
+  }
+  FloatMode(const FloatMode&) = delete;
+  FloatMode& operator=(const FloatMode&) = delete;
 
-private:
+ private:
 #if defined(__x86_64__)
-    using Word = std::uint32_t;
-    static constexpr Word standard = 0x1f80;
-    static constexpr Word control = 0xffc0;  // without the six sticky exception flags
-    static Word read() { return _mm_getcsr(); }
-    static void write(Word word) { _mm_setcsr(word); }
+  using Word = std::uint32_t;
+  static constexpr Word standard = 0x1f80;
+  static constexpr Word control = 0xffc0;  // without the six sticky exception flags
+  static Word read() { return _mm_getcsr(); }
+  static void write(Word word) { _mm_setcsr(word); }
 #elif defined(__aarch64__)
-    using Word = std::uint64_t;
-    static constexpr Word standard = 0;
-    static constexpr Word control = ~Word{0};
-    static Word read() {
-        Word word;
-        asm volatile("mrs %0, fpcr" : "=r"(word));
-        return word;
-    }
-    static void write(Word word) { asm volatile("msr fpcr, %0" : : "r"(word)); }
+  using Word = std::uint64_t;
+  static constexpr Word standard = 0;
+  static constexpr Word control = ~Word{0};
+  static Word read() {
+    Word word;
+    asm volatile("mrs %0, fpcr" : "=r"(word));
+    return word;
+  }
+  static void write(Word word) { asm volatile("msr fpcr, %0" : : "r"(word)); }
 #else
-    using Word = std::uint32_t;
-    static constexpr Word standard = 0, control = 0;
-    static Word read() { return 0; }
-    static void write(Word) {}
+  using Word = std::uint32_t;
+  static constexpr Word standard = 0, control = 0;
+  static Word read() { return 0; }
+  static void write(Word) {}
 #endif
-    Word saved_;
+  Word saved_;
 };
 
 // --- settings and what show_config() reports ---
@@ -90,25 +90,25 @@ std::string runtime_path();  // the OpenMP library in use, "" without one
 
 // What parallel_for would use now: 1 means a plain call.
 inline int team_size(index tasks, double cost_ns) {
-    if (tasks < 2 || cost_ns < parallel::least_cost_ns.load(std::memory_order_relaxed)) return 1;
-    return parallel::choose_team(tasks, cost_ns);
+  if (tasks < 2 || cost_ns < parallel::least_cost_ns.load(std::memory_order_relaxed)) return 1;
+  return parallel::choose_team(tasks, cost_ns);
 }
 
 // Calls body(begin, end) on contiguous ranges that cover 0..tasks, one range per thread. cost_ns estimates the
 // serial time of the whole loop. An exception thrown by body reaches the caller once all threads are done.
 template <class F>
 void parallel_for(index tasks, double cost_ns, F&& body) {
-    if (tasks <= 0) return;
-    if (tasks < 2 || cost_ns < parallel::least_cost_ns.load(std::memory_order_relaxed)) {
-        parallel::last_team_size.store(1, std::memory_order_relaxed);
-        const parallel::FloatMode guard;
-        body(index{0}, tasks);
-        return;
-    }
-    const auto call = [](void* context, index begin, index end) {
-        (*static_cast<std::remove_reference_t<F>*>(context))(begin, end);
-    };
-    parallel::run(tasks, cost_ns, call, const_cast<void*>(static_cast<const void*>(&body)));
+  if (tasks <= 0) return;
+  if (tasks < 2 || cost_ns < parallel::least_cost_ns.load(std::memory_order_relaxed)) {
+    parallel::last_team_size.store(1, std::memory_order_relaxed);
+    const parallel::FloatMode guard;
+    body(index{0}, tasks);
+    return;
+  }
+  const auto call = [](void* context, index begin, index end) {
+    (*static_cast<std::remove_reference_t<F>*>(context))(begin, end);
+  };
+  parallel::run(tasks, cost_ns, call, const_cast<void*>(static_cast<const void*>(&body)));
 }
 
 }  // namespace fastnn

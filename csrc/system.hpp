@@ -26,7 +26,7 @@ std::size_t llc_bytes();  // of the last level
 
 // Streaming stores pay when what a kernel touches does not fit the last-level cache.
 inline bool bypass_cache(double bytes_touched) {
-    return bytes_touched > 0.75 * static_cast<double>(llc_bytes());
+  return bytes_touched > 0.75 * static_cast<double>(llc_bytes());
 }
 
 }  // namespace fastnn

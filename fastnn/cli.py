@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import fastnn
 
@@ -36,26 +35,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a network with batch norm, ReLU and dropout on handwritten digits, then again on the NumPy "
         "reference with the same seed, and compare. The exit status is 1 if a promise is broken.",
     )
-    demo.add_argument(
-        "--data", metavar="DIR", help="directory with the four IDX(.gz) files of MNIST or Fashion-MNIST"
-    )
+    demo.add_argument("--data", metavar="DIR", help="directory with the four IDX(.gz) files of MNIST or Fashion-MNIST")
     demo.add_argument("--epochs", metavar="N", type=_positive, help="default: 20 for the digits, 10 with --data")
     demo.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
     commands.add_parser("info", help="print version, instruction set, threads, OpenMP and compiler")
-    if find_spec("fastnn.bench.command") is not None:
-        commands.add_parser("bench", help="measure the kernels against the machine's limits", add_help=False)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, by default that of the process; return the exit status."""
-    options, rest = _parser().parse_known_args(argv)
-    if options.command == "bench":
-        from fastnn.bench import command
-
-        return command.main(rest)
-    if rest:
-        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    options = _parser().parse_args(argv)
     if options.command == "info":
         fastnn.show_config()
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,16 @@ class Optimizer:
         Steps taken.
     """
 
-    def __init__(self, params: Iterable[Parameter] | Iterable[NDArray[Any]], lr: float, clip_norm: float | None) -> None:
-        items = list(params)
+    def __init__(
+        self, params: Iterable[Parameter] | Iterable[NDArray[Any]], lr: float, clip_norm: float | None
+    ) -> None:
+        items: list[Any] = list(params)
         if not items:
             raise ValueError("params: expected at least one Parameter or array, got none")
         self._parameters = [item for item in items if isinstance(item, Parameter)]
         if self._parameters and len(self._parameters) < len(items):
             raise TypeError("params: expected only Parameters or only arrays, got both")
-        self._arrays = [item.data if isinstance(item, Parameter) else item for item in items]
+        self._arrays: list[NDArray[Any]] = [item.data if isinstance(item, Parameter) else item for item in items]
         _check_arrays(self._arrays)
         names = [parameter.name for parameter in self._parameters]
         unique = bool(names) and all(names) and len(set(names)) == len(names)
@@ -61,7 +64,7 @@ class Optimizer:
         Raises
         ------
         TypeError, ValueError
-            For missing gradients, a list of another length, arrays of another dtype or shape.  Nothing has changed then.
+            For missing gradients, a list of another length, arrays of another dtype or shape; nothing has changed then.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define step")
 
@@ -76,7 +79,7 @@ class Optimizer:
 
     def _explain_missing(self, grads: Sequence[Any]) -> None:
         """Say which Parameters have no gradient, if that is why a step has failed."""
-        missing = [name for name, grad in zip(self._names, grads) if grad is None]
+        missing = [name for name, grad in zip(self._names, grads, strict=True) if grad is None]
         if missing:
             raise ValueError(f"grads: expected backward before step, got no gradient of {', '.join(missing)}") from None
 
@@ -97,7 +100,7 @@ class Optimizer:
         }
         state |= {name: np.array(value, np.float64) for name, value in self._scalars().items()}
         for kind, arrays in self._slots().items():
-            state |= {f"{kind}.{name}": array for name, array in zip(self._names, arrays)}
+            state |= {f"{kind}.{name}": array for name, array in zip(self._names, arrays, strict=True)}
         return state
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
@@ -121,7 +124,7 @@ class Optimizer:
         for name in self._scalars():
             setattr(self, name, float(given[name]))
         for kind, arrays in self._slots().items():
-            for name, array in zip(self._names, arrays):
+            for name, array in zip(self._names, arrays, strict=True):
                 array[...] = given[f"{kind}.{name}"]
 
 
@@ -133,8 +136,10 @@ def _check_arrays(arrays: Sequence[Any]) -> None:
             raise TypeError(f"params[{index}]: expected float32 or float64, got {array.dtype}")
         if not array.flags.c_contiguous or not array.flags.writeable:
             raise ValueError(f"params[{index}]: expected a C-contiguous, writeable array, as it is updated in place")
-    spans = sorted((array.__array_interface__["data"][0], array.nbytes, i) for i, array in enumerate(arrays) if array.size)
-    for (start, nbytes, i), (following, _, j) in zip(spans, spans[1:]):
+    spans = sorted(
+        (array.__array_interface__["data"][0], array.nbytes, i) for i, array in enumerate(arrays) if array.size
+    )
+    for (start, nbytes, i), (following, _, j) in pairwise(spans):
         if start + nbytes > following:
             raise ValueError(f"params[{max(i, j)}]: expected memory of its own, got that of params[{min(i, j)}]")
 

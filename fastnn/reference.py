@@ -92,9 +92,7 @@ def _other_axes(x: Array, channel_axis: int) -> tuple[int, ...]:
 _ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
 
 
-def threefry4x32(
-    counter: Sequence[Any], key: Sequence[int], rounds: int = 13
-) -> tuple[NDArray[np.uint32], ...]:
+def threefry4x32(counter: Sequence[Any], key: Sequence[int], rounds: int = 13) -> tuple[NDArray[np.uint32], ...]:
     """Threefry-4x32: four random 32-bit words from a 128-bit counter and a 128-bit key.
 
     J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
@@ -324,9 +322,7 @@ def bias_act(
     if bias is not None:
         v = v + _per_channel(bias, x, channel_axis)
     y, saved = _epilogue(v, residual, activation, dropout if training else 0.0, rng, first)
-    vars(saved).update(
-        has_bias=bias is not None, has_residual=residual is not None, channel_axis=channel_axis
-    )
+    vars(saved).update(has_bias=bias is not None, has_residual=residual is not None, channel_axis=channel_axis)
     return _into(out, y), saved if training else None
 
 

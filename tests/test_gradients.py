@@ -33,9 +33,9 @@ def test_gradients_match_differences(case: Case) -> None:
         for gradient, name in case.gradients.items():
             direction = rng.standard_normal(np.shape(inputs[name]))
             value = inputs[name]
-            inputs[name] = value + STEP * direction
+            inputs[name] = np.asarray(value + STEP * direction)
             right = (objective(case, inputs) - center) / STEP
-            inputs[name] = value - STEP * direction
+            inputs[name] = np.asarray(value - STEP * direction)
             left = (center - objective(case, inputs)) / STEP
             inputs[name] = value
 

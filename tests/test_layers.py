@@ -48,7 +48,9 @@ def test_linear_on_more_dimensions_and_strided_inputs():
     flat, saved = layer.forward(np.asfortranarray(x.reshape(10, 4)))
     np.testing.assert_allclose(y.reshape(10, 3), flat, rtol=1e-6)
     assert dx.shape == x.shape
-    np.testing.assert_allclose(layer.backward(np.asfortranarray(dy.reshape(10, 3)), saved), dx.reshape(10, 4), rtol=1e-5)
+    np.testing.assert_allclose(
+        layer.backward(np.asfortranarray(dy.reshape(10, 3)), saved), dx.reshape(10, 4), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -63,7 +65,7 @@ def test_linear_on_few_rows(n):
 def test_linear_without_dx():
     layer = layers.Linear(4, 3)
     x, dy = random(5, 4), random(5, 3)
-    y, saved = layer.forward(x)
+    _, saved = layer.forward(x)
     layer.backward(dy, saved)
     expected = layer.weight.grad
     assert layer.backward(dy, saved, need_dx=False) is None
@@ -84,14 +86,13 @@ def test_initial_values_are_those_of_torch():
 
 
 def test_manual_seed_makes_initial_values_repeat_and_numpy_is_left_alone():
-    np.random.seed(3)
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     fnn.manual_seed(1)
     a, b = layers.Linear(3, 3), layers.Linear(3, 3)
     fnn.manual_seed(1)
     np.testing.assert_array_equal(a.weight.data, layers.Linear(3, 3).weight.data)
     assert not np.array_equal(a.weight.data, b.weight.data)
-    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_nan_batch_does_not_poison_the_running_statistics():
 def test_frozen_batch_norm_inside_training_is_an_error():
     net = layers.Sequential(layers.Linear(3, 3), layers.BatchNorm1d(3))
     net[1].eval()
-    with pytest.raises(RuntimeError, match="BatchNorm1d.*training mode"):
+    with pytest.raises(RuntimeError, match=r"BatchNorm1d.*training mode"):
         net(random(4, 3))
 
 

@@ -37,7 +37,9 @@ def test_twenty_steps_of_torch(name, dtype, tolerance):
     for step in range(20):
         norm = opt.step(gradients(step, dtype))
         for i, param in enumerate(params):
-            np.testing.assert_allclose(param, GOLDEN[f"{name}.{i}"][step], rtol=0, atol=tolerance, err_msg=f"step {step}")
+            np.testing.assert_allclose(
+                param, GOLDEN[f"{name}.{i}"][step], rtol=0, atol=tolerance, err_msg=f"step {step}"
+            )
         if name == "clipped":
             expected = np.sqrt(sum(np.square(g).sum() for g in gradients(step)))
             assert norm == pytest.approx(expected, rel=1e-6)
@@ -53,17 +55,17 @@ def test_reference_takes_the_same_steps(name):
         opt.step(gradients(step))
         with fnn.use_reference():
             truth.step(gradients(step))
-    for param, value in zip(params, expected):
+    for param, value in zip(params, expected, strict=True):
         np.testing.assert_allclose(param, value, rtol=0, atol=1e-13)
 
 
 def test_parameters_and_arrays_take_the_same_steps():
     params, arrays = [fnn.Parameter(array) for array in start()], start()
-    for param, grad in zip(params, gradients(0)):
+    for param, grad in zip(params, gradients(0), strict=True):
         param.grad = grad
     Adam(params).step()
     Adam(arrays).step(gradients(0))
-    for param, array in zip(params, arrays):
+    for param, array in zip(params, arrays, strict=True):
         np.testing.assert_array_equal(param.data, array)
 
 
@@ -96,7 +98,7 @@ def test_resume_is_bit_exact(name, tmp_path):
     for step in range(10, 20):
         opt.step(gradients(step, np.float32))
         again.step(gradients(step, np.float32))
-    for a, b in zip(straight, resumed):
+    for a, b in zip(straight, resumed, strict=True):
         assert a.tobytes() == b.tobytes()
 
 
@@ -126,7 +128,7 @@ def test_load_names_every_mismatch_and_changes_nothing():
     state["exp_avg.1"] = state["exp_avg.1"].astype(np.float32)
     state["extra"] = state.pop("exp_avg_sq.0")
     state["step_count"] += 1
-    with pytest.raises(ValueError, match="exp_avg_sq.0: missing") as error:
+    with pytest.raises(ValueError, match=r"exp_avg_sq\.0: missing") as error:
         opt.load_state_dict(state)
     for name in ("exp_avg.0: expected", "exp_avg.1: expected float64", "extra: unexpected"):
         assert name in str(error.value)
@@ -158,7 +160,7 @@ def test_bad_gradients_leave_everything_untouched(make, kind):
     grads, error = bad_gradients()[kind]
     with pytest.raises(error, match="grads"):
         opt.step(grads)
-    for param, value in zip(params, before):
+    for param, value in zip(params, before, strict=True):
         np.testing.assert_array_equal(param, value)
     for name, value in opt.state_dict().items():
         np.testing.assert_array_equal(value, state[name])
@@ -168,7 +170,7 @@ def test_missing_gradient_names_the_parameter():
     net = fnn.Sequential(fnn.Linear(3, 2))
     opt = SGD(net.parameters())
     net[0].weight.grad = np.zeros((2, 3), np.float32)
-    with pytest.raises(ValueError, match="0.bias"):
+    with pytest.raises(ValueError, match=r"0\.bias"):
         opt.step()
 
 
@@ -222,7 +224,7 @@ def test_read_only_and_strided_gradients_are_accepted_and_unchanged():
     b.flags.writeable = False
     SGD(params, 0.1).step([strided, b])
     SGD(expected, 0.1).step(gradients(0))
-    for param, value in zip(params, expected):
+    for param, value in zip(params, expected, strict=True):
         np.testing.assert_array_equal(param, value)
     np.testing.assert_array_equal(strided, gradients(0)[0])
 

@@ -197,9 +197,9 @@ def test_seed_is_an_integer() -> None:
 
 
 def test_numpy_random_state_is_untouched() -> None:
-    np.random.seed(1)
-    before = np.random.get_state()
+    np.random.seed(1)  # noqa: NPY002
+    before = np.random.get_state()  # noqa: NPY002
     random.manual_seed(2)
     F.dropout(np.ones(1000))
-    after = np.random.get_state()
+    after = np.random.get_state()  # noqa: NPY002
     assert before[0] == after[0] and np.array_equal(before[1], after[1]) and before[2:] == after[2:]

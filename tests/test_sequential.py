@@ -46,7 +46,7 @@ def assert_same_bits(fused, plain, x, dy, steps=2):
         dx, expected = fused.backward(dy), plain.backward(dy)
         assert dx.tobytes() == expected.tobytes()
         np.testing.assert_array_equal(dy, given)
-        for p, q in zip(fused.parameters(), plain.parameters()):
+        for p, q in zip(fused.parameters(), plain.parameters(), strict=True):
             assert p.grad.tobytes() == q.grad.tobytes(), p.name
     a, b = fused.state_dict(), plain.state_dict()
     assert all(a[name].tobytes() == b[name].tobytes() for name in a)
@@ -136,9 +136,9 @@ def test_saved_is_reusable():
     grads = [p.grad for p in net.parameters()]
     copies = [first.copy(), *(grad.copy() for grad in grads)]
     second = net.backward(dy, saved)
-    for a, b in zip([second, *(p.grad for p in net.parameters())], copies):
+    for a, b in zip([second, *(p.grad for p in net.parameters())], copies, strict=True):
         np.testing.assert_array_equal(a, b)
-    for held, copy in zip([first, *grads], copies):  # what was handed out was not written again
+    for held, copy in zip([first, *grads], copies, strict=True):  # what was handed out was not written again
         np.testing.assert_array_equal(held, copy)
 
 
@@ -149,7 +149,7 @@ def test_without_dx_the_gradients_are_the_same():
     net.backward(dy, saved)
     expected = [p.grad for p in net.parameters()]
     assert net.backward(dy, saved, need_dx=False) is None
-    for parameter, grad in zip(net.parameters(), expected):
+    for parameter, grad in zip(net.parameters(), expected, strict=True):
         np.testing.assert_array_equal(parameter.grad, grad)
 
 
@@ -197,7 +197,7 @@ def test_accumulate_over_two_halves():
     net.backward(dy[:4])
     net(x[4:])
     net.backward(dy[4:], accumulate=True)
-    for parameter, grad in zip(net.parameters(), whole):
+    for parameter, grad in zip(net.parameters(), whole, strict=True):
         np.testing.assert_allclose(parameter.grad, grad, rtol=1e-5, atol=1e-5)
 
 

@@ -87,7 +87,7 @@ def test_nonfinite_statistics(shape: tuple[int, ...], bad: float) -> None:
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     x[1, 2] = bad
     mean, var = np.zeros(shape[1], np.float32), np.ones(shape[1], np.float32)
-    with pytest.raises(ValueError, match="x: expected finite .* channel 2"):
+    with pytest.raises(ValueError, match=r"x: expected finite .* channel 2"):
         F.batch_norm(x, mean, var, training=True)
     y, saved = F.batch_norm(x, mean, var, training=True, nonfinite="skip")
     assert (mean == 0).all() and (var == 1).all()

@@ -80,7 +80,7 @@ def test_load_keeps_the_arrays_that_optimizers_hold():
     assert net[0].weight.data is data
     np.testing.assert_array_equal(data, state["0.weight"])
     with pytest.raises(AttributeError):
-        net[0].weight.data = data
+        net[0].weight.data = data.copy()
 
 
 def test_load_sets_the_generator():

@@ -16,304 +16,304 @@ constexpr std::size_t cached_bytes = 65536;
 namespace {
 
 py::detail::PyArray_Proxy* proxy(py::handle h) {
-    return py::detail::array_proxy(h.ptr());
+  return py::detail::array_proxy(h.ptr());
 }
 
 bool is_array(py::handle h) {
-    const PyTypeObject* type = npy::get().PyArray_Type_;
-    return Py_TYPE(h.ptr()) == type || PyObject_TypeCheck(h.ptr(), const_cast<PyTypeObject*>(type));
+  const PyTypeObject* type = npy::get().PyArray_Type_;
+  return Py_TYPE(h.ptr()) == type || PyObject_TypeCheck(h.ptr(), const_cast<PyTypeObject*>(type));
 }
 
 int type_num(py::handle h) {
-    return py::detail::array_descriptor_proxy(proxy(h)->descr)->type_num;
+  return py::detail::array_descriptor_proxy(proxy(h)->descr)->type_num;
 }
 
 bool native(py::handle h) {
-    const char order = py::detail::array_descriptor_proxy(proxy(h)->descr)->byteorder;
-    return order != (PY_LITTLE_ENDIAN ? '>' : '<');
+  const char order = py::detail::array_descriptor_proxy(proxy(h)->descr)->byteorder;
+  return order != (PY_LITTLE_ENDIAN ? '>' : '<');
 }
 
 std::string shape_text(const Py_ssize_t* dims, int ndim) {
-    std::string text = "(";
-    for (int i = 0; i < ndim; ++i) text += (i > 0 ? ", " : "") + std::to_string(dims[i]);
-    return text + (ndim == 1 ? ",)" : ")");
+  std::string text = "(";
+  for (int i = 0; i < ndim; ++i) text += (i > 0 ? ", " : "") + std::to_string(dims[i]);
+  return text + (ndim == 1 ? ",)" : ")");
 }
 
 std::string shape_text(py::handle h) {
-    return shape_text(proxy(h)->dimensions, proxy(h)->nd);
+  return shape_text(proxy(h)->dimensions, proxy(h)->nd);
 }
 
 std::string dtype_text(py::handle h) {
-    return py::str(py::handle(proxy(h)->descr));
+  return py::str(py::handle(proxy(h)->descr));
 }
 
 const char* dtype_text(Dtype dtype) {
-    return dtype == Dtype::f32 ? "float32" : dtype == Dtype::f64 ? "float64" : "int64";
+  return dtype == Dtype::f32 ? "float32" : dtype == Dtype::f64 ? "float64" : "int64";
 }
 
 std::string message(const char* name, const std::string& expected, const std::string& got) {
-    return std::string(name) + ": expected " + expected + ", got " + got;
+  return std::string(name) + ": expected " + expected + ", got " + got;
 }
 
 [[noreturn]] void refuse_type(py::handle h, const char* name, const std::string& expected) {
-    if (!is_array(h)) throw py::type_error(message(name, "a NumPy array of " + expected, Py_TYPE(h.ptr())->tp_name));
-    throw py::type_error(message(name, expected, dtype_text(h) + (native(h) ? "" : " (not in native byte order)")));
+  if (!is_array(h)) throw py::type_error(message(name, "a NumPy array of " + expected, Py_TYPE(h.ptr())->tp_name));
+  throw py::type_error(message(name, expected, dtype_text(h) + (native(h) ? "" : " (not in native byte order)")));
 }
 
 // float32 or float64, or a TypeError.
 Dtype float_dtype(py::handle h, const char* name) {
-    if (is_array(h) && native(h)) {
-        const int num = type_num(h);
-        if (num == npy::NPY_FLOAT_) return Dtype::f32;
-        if (num == npy::NPY_DOUBLE_) return Dtype::f64;
-    }
-    refuse_type(h, name, "float32 or float64");
+  if (is_array(h) && native(h)) {
+    const int num = type_num(h);
+    if (num == npy::NPY_FLOAT_) return Dtype::f32;
+    if (num == npy::NPY_DOUBLE_) return Dtype::f64;
+  }
+  refuse_type(h, name, "float32 or float64");
 }
 
 void require_dtype(py::handle h, const char* name, Dtype dtype) {
-    if (float_dtype(h, name) != dtype) refuse_type(h, name, dtype_text(dtype));
+  if (float_dtype(h, name) != dtype) refuse_type(h, name, dtype_text(dtype));
 }
 
 void require_shape(py::handle h, const char* name, const Py_ssize_t* dims, int ndim) {
-    const auto* a = proxy(h);
-    bool same = a->nd == ndim;
-    for (int i = 0; same && i < ndim; ++i) same = a->dimensions[i] == dims[i];
-    if (!same) throw py::value_error(message(name, "shape " + shape_text(dims, ndim), shape_text(h)));
+  const auto* a = proxy(h);
+  bool same = a->nd == ndim;
+  for (int i = 0; same && i < ndim; ++i) same = a->dimensions[i] == dims[i];
+  if (!same) throw py::value_error(message(name, "shape " + shape_text(dims, ndim), shape_text(h)));
 }
 
 void require_length(py::handle h, const char* name, index n) {
-    const Py_ssize_t dims = static_cast<Py_ssize_t>(n);
-    require_shape(h, name, &dims, 1);
+  const Py_ssize_t dims = static_cast<Py_ssize_t>(n);
+  require_shape(h, name, &dims, 1);
 }
 
 bool has_flags(py::handle h, int flags) {
-    return (proxy(h)->flags & flags) == flags;
+  return (proxy(h)->flags & flags) == flags;
 }
 
 constexpr int readable = npy::NPY_ARRAY_C_CONTIGUOUS_ | npy::NPY_ARRAY_ALIGNED_;
 
 void require_writeable(py::handle h, const char* name) {
-    if (!has_flags(h, npy::NPY_ARRAY_WRITEABLE_))
-        throw py::value_error(message(name, "a writeable array", "a read-only one"));
-    if (!has_flags(h, npy::NPY_ARRAY_C_CONTIGUOUS_))
-        throw py::value_error(message(name, "a C-contiguous array", "one with other strides"));
-    if (!has_flags(h, npy::NPY_ARRAY_ALIGNED_))
-        throw py::value_error(message(name, "an aligned array", "an unaligned one"));
+  if (!has_flags(h, npy::NPY_ARRAY_WRITEABLE_))
+    throw py::value_error(message(name, "a writeable array", "a read-only one"));
+  if (!has_flags(h, npy::NPY_ARRAY_C_CONTIGUOUS_))
+    throw py::value_error(message(name, "a C-contiguous array", "one with other strides"));
+  if (!has_flags(h, npy::NPY_ARRAY_ALIGNED_))
+    throw py::value_error(message(name, "an aligned array", "an unaligned one"));
 }
 
 void release_capsule(PyObject* capsule) {
-    void* data = PyCapsule_GetPointer(capsule, nullptr);
-    memory::release({data, reinterpret_cast<std::size_t>(PyCapsule_GetContext(capsule))});
+  void* data = PyCapsule_GetPointer(capsule, nullptr);
+  memory::release({data, reinterpret_cast<std::size_t>(PyCapsule_GetContext(capsule))});
 }
 
 // The owner that puts the block back when the last array on it dies.
 py::object owner_of(Block block) {
-    py::object capsule = py::reinterpret_steal<py::object>(PyCapsule_New(block.data, nullptr, release_capsule));
-    if (!capsule) {
-        memory::release(block);
-        throw py::error_already_set();
-    }
-    PyCapsule_SetContext(capsule.ptr(), reinterpret_cast<void*>(block.bytes));
-    return capsule;
+  py::object capsule = py::reinterpret_steal<py::object>(PyCapsule_New(block.data, nullptr, release_capsule));
+  if (!capsule) {
+    memory::release(block);
+    throw py::error_already_set();
+  }
+  PyCapsule_SetContext(capsule.ptr(), reinterpret_cast<void*>(block.bytes));
+  return capsule;
 }
 
 int numpy_type(Dtype dtype) {
-    return dtype == Dtype::f32 ? npy::NPY_FLOAT_ : dtype == Dtype::f64 ? npy::NPY_DOUBLE_ : npy::NPY_INT64_;
+  return dtype == Dtype::f32 ? npy::NPY_FLOAT_ : dtype == Dtype::f64 ? npy::NPY_DOUBLE_ : npy::NPY_INT64_;
 }
 
 py::object new_array(const Py_ssize_t* dims, int ndim, Dtype dtype) {
-    const npy& api = npy::get();
-    std::size_t bytes = dtype == Dtype::f32 ? 4 : 8;
-    for (int i = 0; i < ndim; ++i)
-        if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(dims[i]), &bytes)) throw std::bad_alloc();
-    py::object base;
-    void* data = nullptr;
-    if (bytes >= cached_bytes) {
-        const Block block = memory::allocate(bytes);
-        data = block.data;
-        base = owner_of(block);
-    }
-    PyObject* made =
-        api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(numpy_type(dtype)), ndim, dims, nullptr,
-                                  data, data != nullptr ? readable | npy::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
-    if (made == nullptr) throw py::error_already_set();
-    py::object array = py::reinterpret_steal<py::object>(made);
-    if (base && api.PyArray_SetBaseObject_(made, base.release().ptr()) != 0) throw py::error_already_set();
-    return array;
+  const npy& api = npy::get();
+  std::size_t bytes = dtype == Dtype::f32 ? 4 : 8;
+  for (int i = 0; i < ndim; ++i)
+    if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(dims[i]), &bytes)) throw std::bad_alloc();
+  py::object base;
+  void* data = nullptr;
+  if (bytes >= cached_bytes) {
+    const Block block = memory::allocate(bytes);
+    data = block.data;
+    base = owner_of(block);
+  }
+  PyObject* made =
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(numpy_type(dtype)), ndim, dims, nullptr,
+                                data, data != nullptr ? readable | npy::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
+  if (made == nullptr) throw py::error_already_set();
+  py::object array = py::reinterpret_steal<py::object>(made);
+  if (base && api.PyArray_SetBaseObject_(made, base.release().ptr()) != 0) throw py::error_already_set();
+  return array;
 }
 
 py::object contiguous_copy(py::handle h, Dtype dtype) {
-    const npy& api = npy::get();
-    PyObject* copy = api.PyArray_FromAny_(h.ptr(), api.PyArray_DescrFromType_(numpy_type(dtype)), 0, 0,
-                                          readable | npy::NPY_ARRAY_FORCECAST_ | npy::NPY_ARRAY_ENSUREARRAY_, nullptr);
-    if (copy == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(copy);
+  const npy& api = npy::get();
+  PyObject* copy = api.PyArray_FromAny_(h.ptr(), api.PyArray_DescrFromType_(numpy_type(dtype)), 0, 0,
+                                        readable | npy::NPY_ARRAY_FORCECAST_ | npy::NPY_ARRAY_ENSUREARRAY_, nullptr);
+  if (copy == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(copy);
 }
 
 }  // namespace
 
 struct ArrayMaker {
-    static Array wrap(py::object object, Dtype dtype) {
-        const auto* a = proxy(object);
-        Array array;
-        array.data_ = a->data;
-        array.dims_ = a->dimensions;
-        array.ndim_ = a->nd;
-        array.dtype_ = dtype;
-        index size = 1;
-        for (int i = 0; i < a->nd; ++i) size *= static_cast<index>(a->dimensions[i]);
-        array.size_ = size;
-        array.low_ = a->data;
-        array.high_ = a->data + array.nbytes();
-        array.object_ = std::move(object);
-        return array;
-    }
+  static Array wrap(py::object object, Dtype dtype) {
+    const auto* a = proxy(object);
+    Array array;
+    array.data_ = a->data;
+    array.dims_ = a->dimensions;
+    array.ndim_ = a->nd;
+    array.dtype_ = dtype;
+    index size = 1;
+    for (int i = 0; i < a->nd; ++i) size *= static_cast<index>(a->dimensions[i]);
+    array.size_ = size;
+    array.low_ = a->data;
+    array.high_ = a->data + array.nbytes();
+    array.object_ = std::move(object);
+    return array;
+  }
 
-    static Array input(py::handle h, Dtype dtype) {
-        if (has_flags(h, readable)) return wrap(py::reinterpret_borrow<py::object>(h), dtype);
-        return copy(h, dtype);
-    }
+  static Array input(py::handle h, Dtype dtype) {
+    if (has_flags(h, readable)) return wrap(py::reinterpret_borrow<py::object>(h), dtype);
+    return copy(h, dtype);
+  }
 
-    static Array copy(py::handle h, Dtype dtype) {
-        Array array = wrap(contiguous_copy(h, dtype), dtype);
-        const auto* a = proxy(h);
-        const char *low = a->data, *high = a->data;
-        for (int i = 0; i < a->nd; ++i) {
-            const Py_ssize_t reach = (a->dimensions[i] - 1) * a->strides[i];
-            (reach < 0 ? low : high) += reach;
-        }
-        array.low_ = low;
-        array.high_ = array.size_ > 0 ? high + py::reinterpret_borrow<py::array>(h).itemsize() : low;
-        array.copied_ = true;
-        return array;
+  static Array copy(py::handle h, Dtype dtype) {
+    Array array = wrap(contiguous_copy(h, dtype), dtype);
+    const auto* a = proxy(h);
+    const char *low = a->data, *high = a->data;
+    for (int i = 0; i < a->nd; ++i) {
+      const Py_ssize_t reach = (a->dimensions[i] - 1) * a->strides[i];
+      (reach < 0 ? low : high) += reach;
     }
+    array.low_ = low;
+    array.high_ = array.size_ > 0 ? high + py::reinterpret_borrow<py::array>(h).itemsize() : low;
+    array.copied_ = true;
+    return array;
+  }
 };
 
 bool Array::same_shape(const Array& other) const {
-    if (ndim_ != other.ndim_) return false;
-    for (int i = 0; i < ndim_; ++i)
-        if (dims_[i] != other.dims_[i]) return false;
-    return true;
+  if (ndim_ != other.ndim_) return false;
+  for (int i = 0; i < ndim_; ++i)
+    if (dims_[i] != other.dims_[i]) return false;
+  return true;
 }
 
 namespace {
 
 const Py_ssize_t* dims_of(const Array& a) {
-    return proxy(a.object())->dimensions;
+  return proxy(a.object())->dimensions;
 }
 
 void require_like(py::handle h, const char* name, const Array& like) {
-    require_dtype(h, name, like.dtype());
-    require_shape(h, name, dims_of(like), like.ndim());
+  require_dtype(h, name, like.dtype());
+  require_shape(h, name, dims_of(like), like.ndim());
 }
 
 }  // namespace
 
 Array in(py::handle h, const char* name) {
-    return ArrayMaker::input(h, float_dtype(h, name));
+  return ArrayMaker::input(h, float_dtype(h, name));
 }
 
 Array in(py::handle h, const char* name, const Array& like) {
-    require_like(h, name, like);
-    return ArrayMaker::input(h, like.dtype());
+  require_like(h, name, like);
+  return ArrayMaker::input(h, like.dtype());
 }
 
 Array vec(py::handle h, const char* name, index n) {
-    const Dtype dtype = float_dtype(h, name);
-    require_length(h, name, n);
-    return ArrayMaker::input(h, dtype);
+  const Dtype dtype = float_dtype(h, name);
+  require_length(h, name, n);
+  return ArrayMaker::input(h, dtype);
 }
 
 Array vec(py::handle h, const char* name, index n, const Array& like) {
-    require_dtype(h, name, like.dtype());
-    require_length(h, name, n);
-    return ArrayMaker::input(h, like.dtype());
+  require_dtype(h, name, like.dtype());
+  require_length(h, name, n);
+  return ArrayMaker::input(h, like.dtype());
 }
 
 Array integers(py::handle h, const char* name, index n) {
-    if (!is_array(h) || type_num(h) < npy::NPY_BYTE_ || type_num(h) > npy::NPY_ULONGLONG_)
-        refuse_type(h, name, "an integer dtype");
-    require_length(h, name, n);
-    const bool is_int64 = type_num(h) == npy::NPY_INT64_ && native(h);
-    return is_int64 ? ArrayMaker::input(h, Dtype::i64) : ArrayMaker::copy(h, Dtype::i64);
+  if (!is_array(h) || type_num(h) < npy::NPY_BYTE_ || type_num(h) > npy::NPY_ULONGLONG_)
+    refuse_type(h, name, "an integer dtype");
+  require_length(h, name, n);
+  const bool is_int64 = type_num(h) == npy::NPY_INT64_ && native(h);
+  return is_int64 ? ArrayMaker::input(h, Dtype::i64) : ArrayMaker::copy(h, Dtype::i64);
 }
 
 Array update(py::handle h, const char* name) {
-    const Dtype dtype = float_dtype(h, name);
-    require_writeable(h, name);
-    return ArrayMaker::wrap(py::reinterpret_borrow<py::object>(h), dtype);
+  const Dtype dtype = float_dtype(h, name);
+  require_writeable(h, name);
+  return ArrayMaker::wrap(py::reinterpret_borrow<py::object>(h), dtype);
 }
 
 Array update(py::handle h, const char* name, const Array& like) {
-    require_like(h, name, like);
-    return update(h, name);
+  require_like(h, name, like);
+  return update(h, name);
 }
 
 Array update_vec(py::handle h, const char* name, index n) {
-    float_dtype(h, name);
-    require_length(h, name, n);
-    return update(h, name);
+  float_dtype(h, name);
+  require_length(h, name, n);
+  return update(h, name);
 }
 
 Array out(py::handle h, const char* name, const Array& like) {
-    if (h.is_none()) return empty_like(like);
-    return update(h, name, like);
+  if (h.is_none()) return empty_like(like);
+  return update(h, name, like);
 }
 
 Array out(py::handle h, const char* name, const std::vector<index>& shape, Dtype dtype) {
-    if (h.is_none()) return empty(shape, dtype);
-    const std::vector<Py_ssize_t> dims(shape.begin(), shape.end());
-    require_dtype(h, name, dtype);
-    require_shape(h, name, dims.data(), static_cast<int>(dims.size()));
-    return update(h, name);
+  if (h.is_none()) return empty(shape, dtype);
+  const std::vector<Py_ssize_t> dims(shape.begin(), shape.end());
+  require_dtype(h, name, dtype);
+  require_shape(h, name, dims.data(), static_cast<int>(dims.size()));
+  return update(h, name);
 }
 
 Array empty(const std::vector<index>& shape, Dtype dtype) {
-    const std::vector<Py_ssize_t> dims(shape.begin(), shape.end());
-    return ArrayMaker::wrap(new_array(dims.data(), static_cast<int>(dims.size()), dtype), dtype);
+  const std::vector<Py_ssize_t> dims(shape.begin(), shape.end());
+  return ArrayMaker::wrap(new_array(dims.data(), static_cast<int>(dims.size()), dtype), dtype);
 }
 
 Array empty_like(const Array& like) {
-    return ArrayMaker::wrap(new_array(dims_of(like), like.ndim(), like.dtype()), like.dtype());
+  return ArrayMaker::wrap(new_array(dims_of(like), like.ndim(), like.dtype()), like.dtype());
 }
 
 std::optional<Array> maybe_in(py::handle h, const char* name, const Array& like) {
-    if (h.is_none()) return std::nullopt;
-    return in(h, name, like);
+  if (h.is_none()) return std::nullopt;
+  return in(h, name, like);
 }
 
 std::optional<Array> maybe_vec(py::handle h, const char* name, index n) {
-    if (h.is_none()) return std::nullopt;
-    return vec(h, name, n);
+  if (h.is_none()) return std::nullopt;
+  return vec(h, name, n);
 }
 
 std::optional<Array> maybe_vec(py::handle h, const char* name, index n, const Array& like) {
-    if (h.is_none()) return std::nullopt;
-    return vec(h, name, n, like);
+  if (h.is_none()) return std::nullopt;
+  return vec(h, name, n, like);
 }
 
 std::optional<Array> maybe_update_vec(py::handle h, const char* name, index n) {
-    if (h.is_none()) return std::nullopt;
-    return update_vec(h, name, n);
+  if (h.is_none()) return std::nullopt;
+  return update_vec(h, name, n);
 }
 
 py::object object_or_none(const std::optional<Array>& a) {
-    return a ? a->object() : py::none();
+  return a ? a->object() : py::none();
 }
 
 void refuse_overlap(const Array& written, const char* written_name, const Array& other, const char* other_name,
                     bool exact_ok) {
-    if (written.high() <= other.low() || other.high() <= written.low()) return;
-    const bool exact = written.low() == other.low() && written.high() == other.high() && !other.copied();
-    if (exact && exact_ok) return;
-    throw py::value_error(message(written_name, std::string("memory of its own, apart from ") + other_name,
-                                  exact ? "the same memory" : "memory that overlaps it"));
+  if (written.high() <= other.low() || other.high() <= written.low()) return;
+  const bool exact = written.low() == other.low() && written.high() == other.high() && !other.copied();
+  if (exact && exact_ok) return;
+  throw py::value_error(message(written_name, std::string("memory of its own, apart from ") + other_name,
+                                exact ? "the same memory" : "memory that overlaps it"));
 }
 
 int normalise_axis(const Array& a, const char* name, int axis, const char* axis_name) {
-    if (axis >= -a.ndim() && axis < a.ndim()) return axis < 0 ? axis + a.ndim() : axis;
-    throw py::value_error(message(
-        axis_name, "an axis of " + std::string(name) + " with shape " + shape_text(a.object()), std::to_string(axis)));
+  if (axis >= -a.ndim() && axis < a.ndim()) return axis < 0 ? axis + a.ndim() : axis;
+  throw py::value_error(message(axis_name, "an axis of " + std::string(name) + " with shape " + shape_text(a.object()),
+                                std::to_string(axis)));
 }
 
 }  // namespace fastnn

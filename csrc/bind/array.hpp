@@ -18,41 +18,41 @@ enum class Dtype { f32, f64, i64 };
 
 template <class T>
 constexpr Dtype dtype_of() {
-    return sizeof(T) == 4 ? Dtype::f32 : Dtype::f64;
+  return sizeof(T) == 4 ? Dtype::f32 : Dtype::f64;
 }
 
 // A C-contiguous array of native float32, float64 or (labels) int64, kept alive. Copies share the array.
 class Array {
-public:
-    template <class T>
-    T* data() const {
-        return static_cast<T*>(data_);
-    }
-    void* raw() const { return data_; }
-    Dtype dtype() const { return dtype_; }
-    bool is_f32() const { return dtype_ == Dtype::f32; }
-    int ndim() const { return ndim_; }
-    index shape(int axis) const { return static_cast<index>(dims_[axis]); }
-    index size() const { return size_; }
-    std::size_t nbytes() const { return static_cast<std::size_t>(size_) * (is_f32() ? 4 : 8); }
-    const py::object& object() const { return object_; }
-    bool same_shape(const Array& other) const;
-    // The memory the caller's argument occupies, which for a strided input is not this copy's.
-    const char* low() const { return low_; }
-    const char* high() const { return high_; }
-    bool copied() const { return copied_; }
+ public:
+  template <class T>
+  T* data() const {
+    return static_cast<T*>(data_);
+  }
+  void* raw() const { return data_; }
+  Dtype dtype() const { return dtype_; }
+  bool is_f32() const { return dtype_ == Dtype::f32; }
+  int ndim() const { return ndim_; }
+  index shape(int axis) const { return static_cast<index>(dims_[axis]); }
+  index size() const { return size_; }
+  std::size_t nbytes() const { return static_cast<std::size_t>(size_) * (is_f32() ? 4 : 8); }
+  const py::object& object() const { return object_; }
+  bool same_shape(const Array& other) const;
+  // The memory the caller's argument occupies, which for a strided input is not this copy's.
+  const char* low() const { return low_; }
+  const char* high() const { return high_; }
+  bool copied() const { return copied_; }
 
-private:
-    friend struct ArrayMaker;
-    py::object object_;
-    void* data_ = nullptr;
-    const Py_ssize_t* dims_ = nullptr;
-    index size_ = 0;
-    const char* low_ = nullptr;
-    const char* high_ = nullptr;
-    int ndim_ = 0;
-    Dtype dtype_ = Dtype::f32;
-    bool copied_ = false;
+ private:
+  friend struct ArrayMaker;
+  py::object object_;
+  void* data_ = nullptr;
+  const Py_ssize_t* dims_ = nullptr;
+  index size_ = 0;
+  const char* low_ = nullptr;
+  const char* high_ = nullptr;
+  int ndim_ = 0;
+  Dtype dtype_ = Dtype::f32;
+  bool copied_ = false;
 };
 
 // Inputs: read-only is fine, any layout (a strided one is copied once).
@@ -82,7 +82,7 @@ std::optional<Array> maybe_update_vec(py::handle h, const char* name, index n);
 
 template <class T>
 T* data_or_null(const std::optional<Array>& a) {
-    return a ? a->data<T>() : nullptr;
+  return a ? a->data<T>() : nullptr;
 }
 // None for an absent array, as a return value.
 py::object object_or_none(const std::optional<Array>& a);
@@ -97,21 +97,21 @@ int normalise_axis(const Array& a, const char* name, int axis, const char* axis_
 // Calls f(float{}) or f(double{}).
 template <class F>
 decltype(auto) by_dtype(const Array& a, F&& f) {
-    return a.is_f32() ? f(float{}) : f(double{});
+  return a.is_f32() ? f(float{}) : f(double{});
 }
 
 // Releases the GIL for a scope, where the work is worth the 40 ns that costs.
 class ReleaseGil {
-public:
-    explicit ReleaseGil(index elements) : state_(elements >= 4096 ? PyEval_SaveThread() : nullptr) {}
-    ~ReleaseGil() {
-        if (state_ != nullptr) PyEval_RestoreThread(state_);
-    }
-    ReleaseGil(const ReleaseGil&) = delete;
-    ReleaseGil& operator=(const ReleaseGil&) = delete;
+ public:
+  explicit ReleaseGil(index elements) : state_(elements >= 4096 ? PyEval_SaveThread() : nullptr) {}
+  ~ReleaseGil() {
+    if (state_ != nullptr) PyEval_RestoreThread(state_);
+  }
+  ReleaseGil(const ReleaseGil&) = delete;
+  ReleaseGil& operator=(const ReleaseGil&) = delete;
 
-private:
-    PyThreadState* state_;
+ private:
+  PyThreadState* state_;
 };
 
 }  // namespace fastnn

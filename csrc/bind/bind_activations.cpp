@@ -26,7 +26,9 @@ struct Builtin {
   PyMethodDef method;
 };
 
-[[noreturn]] void refuse(const Builtin& f, const std::string& what) { throw py::type_error(f.name + "(): " + what); }
+[[noreturn]] void refuse(const Builtin& f, const std::string& what) {
+  throw py::type_error(f.name + "(): " + what);
+}
 
 struct Keys {
   PyObject* x = PyUnicode_InternFromString("x");
@@ -40,7 +42,9 @@ const Keys& keys() {
   return k;
 }
 
-bool same(PyObject* name, PyObject* key) { return name == key || PyUnicode_Compare(name, key) == 0; }
+bool same(PyObject* name, PyObject* key) {
+  return name == key || PyUnicode_Compare(name, key) == 0;
+}
 
 struct Arguments {
   PyObject *dy = nullptr, *x = nullptr, *out = Py_None;
@@ -182,8 +186,9 @@ py::tuple activation_builtins(const std::string& name, const py::dict& defaults,
   const Kernels<float>& k = kernels<float>();
   for (int id = 0; id < k.activation_count; ++id)
     if (name == k.activations[id].name)
-      return py::make_tuple(make_builtin(name, id, false, false, defaults, doc),
-                            make_builtin(name, id, true, k.activations[id].backward_output != nullptr, defaults, backward_doc));
+      return py::make_tuple(
+          make_builtin(name, id, false, false, defaults, doc),
+          make_builtin(name, id, true, k.activations[id].backward_output != nullptr, defaults, backward_doc));
   throw py::value_error("no kernel of an activation '" + name + "'");
 }
 

@@ -27,9 +27,8 @@ py::object bias_act_forward(py::handle x_, py::handle bias_, py::handle residual
 }
 
 py::tuple bias_act_backward(py::handle dy_, py::handle kept_, bool kept_is_output, py::handle bias_,
-                            py::handle residual_, py::handle dx_, bool want_dbias, int channel_axis, int act,
-                            double p0, double p1, int threshold, std::uint64_t seed, std::uint64_t position,
-                            index first) {
+                            py::handle residual_, py::handle dx_, bool want_dbias, int channel_axis, int act, double p0,
+                            double p1, int threshold, std::uint64_t seed, std::uint64_t position, index first) {
   const TailArgs tail{act, p0, p1, threshold, seed, position, first};
   const Array dy = in(dy_, "dy");
   const std::optional<Array> kept = maybe_in(kept_, "saved", dy);
@@ -47,8 +46,14 @@ py::tuple bias_act_backward(py::handle dy_, py::handle kept_, bool kept_is_outpu
   if (want_dbias) dbias = empty({view.channels}, dy.dtype());
   by_dtype(dy, [&](auto t) {
     using T = decltype(t);
-    const BiasActGradient<T> a{view,           dy.data<T>(), data_or_null<T>(kept),   data_or_null<T>(bias),
-                               kept_is_output, tail.epilogue<T>(residual), dx.data<T>(), data_or_null<T>(dbias)};
+    const BiasActGradient<T> a{view,
+                               dy.data<T>(),
+                               data_or_null<T>(kept),
+                               data_or_null<T>(bias),
+                               kept_is_output,
+                               tail.epilogue<T>(residual),
+                               dx.data<T>(),
+                               data_or_null<T>(dbias)};
     const ReleaseGil release(dy.size());
     bias_act_gradient(a);
   });

@@ -31,6 +31,8 @@ py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, py::hand
 
 }  // namespace
 
-void bind_losses(py::module_& m) { m.def("softmax_cross_entropy", softmax_cross_entropy); }
+void bind_losses(py::module_& m) {
+  m.def("softmax_cross_entropy", softmax_cross_entropy);
+}
 
 }  // namespace fastnn

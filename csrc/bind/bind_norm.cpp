@@ -35,8 +35,14 @@ struct NormInputs {
 
   template <class T>
   BatchNorm<T> arguments(const TailArgs& tail, double eps, const Array& y) const {
-    return {view, x.data<T>(), data_or_null<T>(weight), data_or_null<T>(bias), data_or_null<T>(pre_bias),
-            tail.epilogue<T>(residual), eps, y.data<T>()};
+    return {view,
+            x.data<T>(),
+            data_or_null<T>(weight),
+            data_or_null<T>(bias),
+            data_or_null<T>(pre_bias),
+            tail.epilogue<T>(residual),
+            eps,
+            y.data<T>()};
   }
 };
 

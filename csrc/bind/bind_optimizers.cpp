@@ -29,8 +29,7 @@ class Step {
     require_length(arrays, name);
     std::vector<Array>& kept = states_.emplace_back();
     kept.reserve(count_);
-    for (std::size_t i = 0; i < count_; ++i)
-      kept.push_back(update(arrays[i], named(name, i).c_str(), parameters_[i]));
+    for (std::size_t i = 0; i < count_; ++i) kept.push_back(update(arrays[i], named(name, i).c_str(), parameters_[i]));
     names_.push_back(name);
   }
 
@@ -74,8 +73,11 @@ class Step {
       tensors.reserve(count_);
       index elements = 0;
       for (std::size_t i = 0; i < count_; ++i) {
-        const auto state = [&](std::size_t s) { return s < states_.size() ? states_[s][i].template data<T>() : nullptr; };
-        tensors.push_back({parameters_[i].data<T>(), gradients_[i].data<T>(), state(0), state(1), parameters_[i].size()});
+        const auto state = [&](std::size_t s) {
+          return s < states_.size() ? states_[s][i].template data<T>() : nullptr;
+        };
+        tensors.push_back(
+            {parameters_[i].data<T>(), gradients_[i].data<T>(), state(0), state(1), parameters_[i].size()});
         elements += parameters_[i].size();
       }
       const ReleaseGil release(elements);
@@ -84,7 +86,9 @@ class Step {
   }
 
  private:
-  static std::string named(const char* name, std::size_t i) { return std::string(name) + "[" + std::to_string(i) + "]"; }
+  static std::string named(const char* name, std::size_t i) {
+    return std::string(name) + "[" + std::to_string(i) + "]";
+  }
 
   void require_length(const py::sequence& arrays, const char* name) const {
     if (py::len(arrays) != count_)

@@ -14,81 +14,81 @@ namespace fastnn {
 namespace {
 
 void set_num_threads(int n) {
-    if (n < 0 || n > parallel::max_threads)
-        throw py::value_error("num_threads: expected 0 (automatic) to " + std::to_string(parallel::max_threads) +
-                              ", got " + std::to_string(n));
-    parallel::set_num_threads(n);
+  if (n < 0 || n > parallel::max_threads)
+    throw py::value_error("num_threads: expected 0 (automatic) to " + std::to_string(parallel::max_threads) + ", got " +
+                          std::to_string(n));
+  parallel::set_num_threads(n);
 }
 
 py::object empty_array(const std::vector<index>& shape, const py::object& dtype) {
-    for (const index n : shape)
-        if (n < 0) throw py::value_error("shape: expected no negative sizes, got " + std::to_string(n));
-    const py::dtype wanted = py::dtype::from_args(dtype);
-    const bool f32 = wanted.is(py::dtype::of<float>());
-    if (!f32 && !wanted.is(py::dtype::of<double>()))
-        throw py::type_error("dtype: expected float32 or float64, got " + std::string(py::str(wanted)));
-    return empty(shape, f32 ? Dtype::f32 : Dtype::f64).object();
+  for (const index n : shape)
+    if (n < 0) throw py::value_error("shape: expected no negative sizes, got " + std::to_string(n));
+  const py::dtype wanted = py::dtype::from_args(dtype);
+  const bool f32 = wanted.is(py::dtype::of<float>());
+  if (!f32 && !wanted.is(py::dtype::of<double>()))
+    throw py::type_error("dtype: expected float32 or float64, got " + std::string(py::str(wanted)));
+  return empty(shape, f32 ? Dtype::f32 : Dtype::f64).object();
 }
 
 py::dict cache_stats() {
-    const memory::Stats s = memory::stats();
-    py::dict d;
-    d["in_use"] = s.in_use;
-    d["idle"] = s.idle;
-    d["peak"] = s.peak;
-    d["limit"] = s.limit;
-    d["hits"] = s.hits;
-    d["misses"] = s.misses;
-    return d;
+  const memory::Stats s = memory::stats();
+  py::dict d;
+  d["in_use"] = s.in_use;
+  d["idle"] = s.idle;
+  d["peak"] = s.peak;
+  d["limit"] = s.limit;
+  d["hits"] = s.hits;
+  d["misses"] = s.misses;
+  return d;
 }
 
 py::dict cgroup_limits(const std::string& root) {
-    py::dict d;
-    d["cpus"] = system::cgroup_cpus(root);
-    d["memory"] = system::cgroup_memory(root);
-    return d;
+  py::dict d;
+  d["cpus"] = system::cgroup_cpus(root);
+  d["memory"] = system::cgroup_memory(root);
+  return d;
 }
 
 py::dict config() {
-    py::dict d;
-    d["version"] = FASTNN_VERSION;
-    d["isa"] = dispatch::get_isa();
-    d["available_isas"] = dispatch::available_isas();
-    d["threads"] = parallel::num_threads();
-    d["threads_source"] = parallel::num_threads_source();
-    d["openmp"] = parallel::has_openmp();
-    d["openmp_runtime"] = parallel::runtime_path();
-    d["cpu_quota"] = parallel::cpu_quota();
-    d["affinity_cpus"] = system::affinity_cpus();
-    d["l2_bytes"] = l2_bytes();
-    d["llc_bytes"] = llc_bytes();
+  py::dict d;
+  d["version"] = FASTNN_VERSION;
+  d["isa"] = dispatch::get_isa();
+  d["available_isas"] = dispatch::available_isas();
+  d["threads"] = parallel::num_threads();
+  d["threads_source"] = parallel::num_threads_source();
+  d["openmp"] = parallel::has_openmp();
+  d["openmp_runtime"] = parallel::runtime_path();
+  d["cpu_quota"] = parallel::cpu_quota();
+  d["affinity_cpus"] = system::affinity_cpus();
+  d["l2_bytes"] = l2_bytes();
+  d["llc_bytes"] = llc_bytes();
 #if defined(__clang__)
-    d["compiler"] = "clang " __clang_version__;
+  d["compiler"] = "clang " __clang_version__;
 #else
-    d["compiler"] = "gcc " __VERSION__;
+  d["compiler"] = "gcc " __VERSION__;
 #endif
-    return d;
+  return d;
 }
 
 }  // namespace
 
 void bind_runtime(py::module_& m) {
-    m.attr("__version__") = FASTNN_VERSION;
-    m.def("set_num_threads", &set_num_threads, py::arg("n"));
-    m.def("get_num_threads", &parallel::num_threads);
-    m.def("explicit_num_threads", &parallel::explicit_num_threads);
-    m.def("thread_source", &parallel::num_threads_source);
-    m.def("set_isa", &dispatch::set_isa, py::arg("name"));
-    m.def("get_isa", &dispatch::get_isa);
-    m.def("available_isas", &dispatch::available_isas);
-    m.def("config", &config);
-    m.def("empty_cache", &memory::empty_cache);
-    m.def("cache_stats", &cache_stats);
-    m.def("empty", &empty_array, py::arg("shape"), py::arg("dtype"));
-    m.def("_set_spin_bounded", &parallel::set_spin_bounded, py::arg("bounded"));
-    m.def("_set_grain", &parallel::set_grain, py::arg("ns"));
-    m.def("_last_team", [] { return parallel::last_team_size.load(); });
-    m.def("_cgroup_limits", &cgroup_limits, py::arg("root"));
+  m.attr("__version__") = FASTNN_VERSION;
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("get_num_threads", &parallel::num_threads);
+  m.def("explicit_num_threads", &parallel::explicit_num_threads);
+  m.def("thread_source", &parallel::num_threads_source);
+  m.def("set_isa", &dispatch::set_isa, py::arg("name"));
+  m.def("get_isa", &dispatch::get_isa);
+  m.def("available_isas", &dispatch::available_isas);
+  m.def("config", &config);
+  m.def("empty_cache", &memory::empty_cache);
+  m.def("cache_stats", &cache_stats);
+  m.def("empty", &empty_array, py::arg("shape"), py::arg("dtype"));
+  m.def("_set_spin_bounded", &parallel::set_spin_bounded, py::arg("bounded"));
+  m.def("_set_grain", &parallel::set_grain, py::arg("ns"));
+  m.def("_last_team", [] { return parallel::last_team_size.load(); });
+  m.def("_cgroup_limits", &cgroup_limits, py::arg("root"));
 }
 
 }  // namespace fastnn

@@ -16,14 +16,14 @@ void bind_bench(pybind11::module_& m);
 
 // A wrong FASTNN_* variable throws here and becomes an ImportError with that message.
 PYBIND11_MODULE(_core, m) {
-    fastnn::dispatch::initialise();
-    fastnn::memory::initialise();
-    fastnn::parallel::initialise();
-    fastnn::bind_runtime(m);
-    fastnn::bind_activations(m);
-    fastnn::bind_bias_act(m);
-    fastnn::bind_norm(m);
-    fastnn::bind_losses(m);
-    fastnn::bind_optimizers(m);
-    fastnn::bind_bench(m);
+  fastnn::dispatch::initialise();
+  fastnn::memory::initialise();
+  fastnn::parallel::initialise();
+  fastnn::bind_runtime(m);
+  fastnn::bind_activations(m);
+  fastnn::bind_bias_act(m);
+  fastnn::bind_norm(m);
+  fastnn::bind_losses(m);
+  fastnn::bind_optimizers(m);
+  fastnn::bind_bench(m);
 }

@@ -109,7 +109,10 @@ enum class Fused { none, relu, leaky_relu, block };
 
 template <class T>
 FASTNN_INLINE Fused fused_activation(const Epilogue<T>& e) {
-  return e.activation < 0 ? Fused::none : e.activation == 0 ? Fused::relu : e.activation == 1 ? Fused::leaky_relu : Fused::block;
+  return e.activation < 0    ? Fused::none
+         : e.activation == 0 ? Fused::relu
+         : e.activation == 1 ? Fused::leaky_relu
+                             : Fused::block;
 }
 
 // The epilogue over one kernel call: keeps the random bits of neighbouring blocks together.
@@ -130,9 +133,15 @@ class EpilogueRunner {
     const T* residual = e_.residual ? e_.residual + g : nullptr;
     const std::int32_t* bits = dropout_bits(g, n);
     switch (fused_) {
-      case Fused::none: forward_segments<Identity>(g, n, residual, bits, y); break;
-      case Fused::relu: forward_segments<Relu>(g, n, residual, bits, y); break;
-      case Fused::leaky_relu: forward_segments<LeakyRelu>(g, n, residual, bits, y); break;
+      case Fused::none:
+        forward_segments<Identity>(g, n, residual, bits, y);
+        break;
+      case Fused::relu:
+        forward_segments<Relu>(g, n, residual, bits, y);
+        break;
+      case Fused::leaky_relu:
+        forward_segments<LeakyRelu>(g, n, residual, bits, y);
+        break;
       case Fused::block: {
         T v[kBlock];
         forward_segments<Identity>(g, n, residual, nullptr, v);
@@ -151,8 +160,12 @@ class EpilogueRunner {
         if (!bits) return dy;
         drop_block(dy, bits, e_, dv, n);
         break;
-      case Fused::relu: backward_segments<Relu>(g, n, dy, residual, bits, dv); break;
-      case Fused::leaky_relu: backward_segments<LeakyRelu>(g, n, dy, residual, bits, dv); break;
+      case Fused::relu:
+        backward_segments<Relu>(g, n, dy, residual, bits, dv);
+        break;
+      case Fused::leaky_relu:
+        backward_segments<LeakyRelu>(g, n, dy, residual, bits, dv);
+        break;
       case Fused::block: {
         const ActivationKernel<T>& f = activation_table<T>[e_.activation];
         T d[kBlock], v[kBlock];
@@ -179,11 +192,15 @@ class EpilogueRunner {
     for_segments(map_, g, n, [&](index at, index length, index p) {
       const S source(x_ + g + at, map_, p);
       if (residual) {
-        if (bits) forward_loop<T, A, true, true>(source, residual + at, bits + at, e_, y + at, length);
-        else forward_loop<T, A, true, false>(source, residual + at, bits, e_, y + at, length);
+        if (bits)
+          forward_loop<T, A, true, true>(source, residual + at, bits + at, e_, y + at, length);
+        else
+          forward_loop<T, A, true, false>(source, residual + at, bits, e_, y + at, length);
       } else {
-        if (bits) forward_loop<T, A, false, true>(source, residual, bits + at, e_, y + at, length);
-        else forward_loop<T, A, false, false>(source, residual, bits, e_, y + at, length);
+        if (bits)
+          forward_loop<T, A, false, true>(source, residual, bits + at, e_, y + at, length);
+        else
+          forward_loop<T, A, false, false>(source, residual, bits, e_, y + at, length);
       }
     });
   }
@@ -194,11 +211,15 @@ class EpilogueRunner {
     for_segments(map_, g, n, [&](index at, index length, index p) {
       const S source(x_ + g + at, map_, p);
       if (residual) {
-        if (bits) backward_loop<T, A, true, true>(source, dy + at, residual + at, bits + at, e_, dv + at, length);
-        else backward_loop<T, A, true, false>(source, dy + at, residual + at, bits, e_, dv + at, length);
+        if (bits)
+          backward_loop<T, A, true, true>(source, dy + at, residual + at, bits + at, e_, dv + at, length);
+        else
+          backward_loop<T, A, true, false>(source, dy + at, residual + at, bits, e_, dv + at, length);
       } else {
-        if (bits) backward_loop<T, A, false, true>(source, dy + at, residual, bits + at, e_, dv + at, length);
-        else backward_loop<T, A, false, false>(source, dy + at, residual, bits, e_, dv + at, length);
+        if (bits)
+          backward_loop<T, A, false, true>(source, dy + at, residual, bits + at, e_, dv + at, length);
+        else
+          backward_loop<T, A, false, false>(source, dy + at, residual, bits, e_, dv + at, length);
       }
     });
   }

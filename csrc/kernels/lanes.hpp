@@ -38,10 +38,12 @@ struct Lanes {
   }
   static FASTNN_INLINE Lanes load(const T* p) {
     Lanes r;
-    std::memcpy(&r, p, sizeof r);
+    for (index k = 0; k < count; ++k) std::memcpy(&r.part[k], p + k * width, sizeof(Vector));
     return r;
   }
-  FASTNN_INLINE void store(T* p) const { std::memcpy(p, this, sizeof *this); }
+  FASTNN_INLINE void store(T* p) const {
+    for (index k = 0; k < count; ++k) std::memcpy(p + k * width, &part[k], sizeof(Vector));
+  }
   friend FASTNN_INLINE Lanes operator+(Lanes a, const Lanes& b) {
     for (index k = 0; k < count; ++k) a.part[k] += b.part[k];
     return a;
@@ -60,14 +62,14 @@ struct Lanes {
   }
 };
 
-// 16 -> 8 -> 4 -> 2 -> 1.
+// 16 -> 8 -> 4 -> 2 -> 1, each step a loop of fixed length.
 template <class T>
 FASTNN_INLINE T fold_lanes(const T* lane) {
-  T v[kLanes];
-  for (index l = 0; l < kLanes; ++l) v[l] = lane[l];
-  for (index half = kLanes / 2; half > 0; half /= 2)
-    for (index l = 0; l < half; ++l) v[l] += v[l + half];
-  return v[0];
+  T v[8];
+  for (index l = 0; l < 8; ++l) v[l] = lane[l] + lane[l + 8];
+  for (index l = 0; l < 4; ++l) v[l] += v[l + 4];
+  for (index l = 0; l < 2; ++l) v[l] += v[l + 2];
+  return v[0] + v[1];
 }
 
 // Copies a block that is hot in L1 to memory without reading the target's lines into the cache.

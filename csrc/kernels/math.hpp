@@ -23,7 +23,7 @@ FASTNN_INLINE float exp(float x) {
   const float shifted = inside * 1.44269504088896341f + magic;
   const float k = shifted - magic;
   const float r = (inside - k * 0.693359375f) - k * -2.12194440e-4f;  // ln 2 in two parts; the first product is exact
-  float p = 1.9875691500e-4f;  // minimax polynomial of Cephes expf
+  float p = 1.9875691500e-4f;                                         // minimax polynomial of Cephes expf
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
@@ -85,15 +85,21 @@ FASTNN_INLINE double log(double x) {
   const double k = static_cast<double>(static_cast<std::int32_t>(e));
   const double s = f / (2.0 + f);
   const double z = s * s, w = z * z;
-  const double r = z * (6.666666666666735130e-01 + w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01))) +
-                   w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01));
+  const double r =
+      z * (6.666666666666735130e-01 +
+           w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01))) +
+      w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01));
   const double h = 0.5 * f * f;
   const double y = k * 6.93147180369123816490e-01 - ((h - (s * (h + r) + k * 1.90821492927058770002e-10)) - f);
   return x == x ? y : x;
 }
 
-FASTNN_INLINE float square_root(float x) { return __builtin_sqrtf(x); }  // -fno-math-errno: one instruction
-FASTNN_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+FASTNN_INLINE float square_root(float x) {
+  return __builtin_sqrtf(x);
+}  // -fno-math-errno: one instruction
+FASTNN_INLINE double square_root(double x) {
+  return __builtin_sqrt(x);
+}
 
 }  // namespace
 }  // namespace fastnn

@@ -31,19 +31,27 @@ void forward_with(const Forward<T>& a, index begin, index end) {
 template <class T>
 void forward(const Forward<T>& a, index begin, index end) {
   if (a.map.hi)
-    a.map.rows ? forward_with<T, Source<T, true, true>>(a, begin, end) : forward_with<T, Source<T, false, true>>(a, begin, end);
+    a.map.rows ? forward_with<T, Source<T, true, true>>(a, begin, end)
+               : forward_with<T, Source<T, false, true>>(a, begin, end);
   else
-    a.map.rows ? forward_with<T, Source<T, true, false>>(a, begin, end) : forward_with<T, Source<T, false, false>>(a, begin, end);
+    a.map.rows ? forward_with<T, Source<T, true, false>>(a, begin, end)
+               : forward_with<T, Source<T, false, false>>(a, begin, end);
 }
 
 // ---- moments ---------------------------------------------------------------------------------------------------
 // A leaf subtracts a shift near its mean, sums d and d^2, and gives mean = shift + Sd / n, M2 = Sd2 - Sd^2 / n:
 // one pass over memory without the cancellation of E[x^2] - E[x]^2.
 
-FASTNN_INLINE void finish_moments(double shift, double sum, double sum2, double n, double* mean, double* m2) {
-  *mean = shift + sum / n;
-  const double m = sum2 - sum * sum / n;
-  *m2 = m < 0 ? 0 : m;  // NaN stays
+template <class T>
+FASTNN_INLINE void finish_moments(const T* FASTNN_RESTRICT shift, const T* FASTNN_RESTRICT sum,
+                                  const T* FASTNN_RESTRICT sum2, index elements, index channels,
+                                  double* FASTNN_RESTRICT mean, double* FASTNN_RESTRICT m2) {
+  const double n = static_cast<double>(elements), inverse = 1 / n;
+  for (index c = 0; c < channels; ++c) {
+    const double s = static_cast<double>(sum[c]), q = static_cast<double>(sum2[c]) - s * s * inverse;
+    mean[c] = static_cast<double>(shift[c]) + s * inverse;
+    m2[c] = q < 0 ? 0 : q;  // NaN stays
+  }
 }
 
 template <class T>
@@ -62,7 +70,7 @@ void plane_moments(const Moments<T>& a, const Part& part, index l, double* out) 
   const View& v = a.leaves.view;
   const LeafExtent e = leaf_extent(a.leaves, l);
   const index band = part.channel1 - part.channel0, length = e.inner1 - e.inner0;
-  const double n = static_cast<double>((e.sample1 - e.sample0) * length);
+  T shifts[kBandPlanes], sums[kBandPlanes], sums2[kBandPlanes];
   for (index c = part.channel0; c < part.channel1; ++c) {
     const T* const first = a.x + (e.sample0 * v.channels + c) * v.inner + e.inner0;
     const T bias = a.map.bias[c];
@@ -85,9 +93,11 @@ void plane_moments(const Moments<T>& a, const Part& part, index l, double* out) 
     }
     (sum + Lanes<T>::load(tail)).store(tail);
     (sum2 + Lanes<T>::load(tail2)).store(tail2);
-    const T s = fold_lanes(tail), s2 = fold_lanes(tail2);
-    finish_moments(shift, s, s2, n, out + (c - part.channel0), out + band + (c - part.channel0));
+    shifts[c - part.channel0] = shift;
+    sums[c - part.channel0] = fold_lanes(tail);
+    sums2[c - part.channel0] = fold_lanes(tail2);
   }
+  finish_moments(shifts, sums, sums2, (e.sample1 - e.sample0) * length, band, out, out + band);
 }
 
 template <class T>
@@ -132,10 +142,13 @@ void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
       sum[j] += d;
       sum2[j] += d * d;
     }
-  const double n = static_cast<double>(rows * v.inner);
-  for (index c = 0; c < band; ++c)
-    finish_moments(shift[c * v.inner], fold_columns(sum + c * v.inner, v.inner),
-                   fold_columns(sum2 + c * v.inner, v.inner), n, out + c, out + band + c);
+  if (v.inner > 1)
+    for (index c = 0; c < band; ++c) {  // in place: the columns of channel c are at or behind entry c
+      shift[c] = shift[c * v.inner];
+      sum[c] = fold_columns(sum + c * v.inner, v.inner);
+      sum2[c] = fold_columns(sum2 + c * v.inner, v.inner);
+    }
+  finish_moments(shift, sum, sum2, rows * v.inner, band, out, out + band);
 }
 
 template <class T>
@@ -169,8 +182,8 @@ FASTNN_INLINE void norm_input_gradient(const Backward<T>& a, index g, index n, c
     T* const to = dx + at;
     if (m.rows) {
       const T *FASTNN_RESTRICT const bias = m.bias + p, *FASTNN_RESTRICT const hi = m.hi + p,
-              *FASTNN_RESTRICT const lo = m.lo + p, *FASTNN_RESTRICT const k1 = m.k1 + p,
-              *FASTNN_RESTRICT const k2 = m.k2 + p, *FASTNN_RESTRICT const k3 = m.k3 + p;
+                                     *FASTNN_RESTRICT const lo = m.lo + p, *FASTNN_RESTRICT const k1 = m.k1 + p,
+                                     *FASTNN_RESTRICT const k2 = m.k2 + p, *FASTNN_RESTRICT const k3 = m.k3 + p;
 #pragma GCC ivdep
       for (index i = 0; i < length; ++i)
         to[i] = ((d[i] - k1[i]) - (((x[i] + bias[i]) - hi[i]) - lo[i]) * k2[i]) * k3[i];
@@ -316,8 +329,7 @@ class GradientPart {
       if (out) add_rows(v, v == tile ? columns : width, a_.x + start, width, column0, columns, rows, sums);
     }
     if (out)
-      for (index k = 0; k < kResults; ++k)
-        for (index c = 0; c < band; ++c) out[k * band + c] = fold_columns(sums[k] + c * view_.inner, view_.inner);
+      for (index k = 0; k < kResults; ++k) fold_band(sums[k], band, view_.inner, out + k * band);
   }
 
   FASTNN_INLINE void add_rows(const T* FASTNN_RESTRICT v, index stride, const T* FASTNN_RESTRICT x, index width,
@@ -359,9 +371,11 @@ class GradientPart {
 template <class T, Wanted W>
 void gradient(const Backward<T>& a, const Part& part) {
   if constexpr (W == Wanted::bias)
-    a.map.rows ? GradientPart<T, Source<T, true, false>, W>(a, part)() : GradientPart<T, Source<T, false, false>, W>(a, part)();
+    a.map.rows ? GradientPart<T, Source<T, true, false>, W>(a, part)()
+               : GradientPart<T, Source<T, false, false>, W>(a, part)();
   else
-    a.map.rows ? GradientPart<T, Source<T, true, true>, W>(a, part)() : GradientPart<T, Source<T, false, true>, W>(a, part)();
+    a.map.rows ? GradientPart<T, Source<T, true, true>, W>(a, part)()
+               : GradientPart<T, Source<T, false, true>, W>(a, part)();
 }
 
 }  // namespace

@@ -6,8 +6,12 @@
 namespace fastnn {
 namespace {
 
-FASTNN_INLINE float smallest_normal(float) { return 1.17549435e-38f; }
-FASTNN_INLINE double smallest_normal(double) { return 2.2250738585072014e-308; }
+FASTNN_INLINE float smallest_normal(float) {
+  return 1.17549435e-38f;
+}
+FASTNN_INLINE double smallest_normal(double) {
+  return 2.2250738585072014e-308;
+}
 
 template <class T>
 FASTNN_INLINE T flush(T m) {
@@ -42,7 +46,8 @@ void sgd_loop(const Sgd<T>& a, const Span<T>& s) {
 template <class T, bool Decay>
 FASTNN_INLINE void sgd_with(const Sgd<T>& a, const Span<T>& s) {
   if (!a.has_momentum) return sgd_loop<T, Decay, false, false, false>(a, s);
-  if (a.nesterov) return a.first_step ? sgd_loop<T, Decay, true, true, true>(a, s) : sgd_loop<T, Decay, true, true, false>(a, s);
+  if (a.nesterov)
+    return a.first_step ? sgd_loop<T, Decay, true, true, true>(a, s) : sgd_loop<T, Decay, true, true, false>(a, s);
   return a.first_step ? sgd_loop<T, Decay, true, false, true>(a, s) : sgd_loop<T, Decay, true, false, false>(a, s);
 }
 

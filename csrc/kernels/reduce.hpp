@@ -31,22 +31,24 @@ FASTNN_INLINE index elements_before(const Leaves& t, index l) {
 struct MergeMoments {
   const Leaves& leaves;
   index leaves_per_part, width;
-  void operator()(index l0, index middle, index l1, double* left, const double* right) const {
+  void operator()(index l0, index middle, index l1, double* FASTNN_RESTRICT left,
+                  const double* FASTNN_RESTRICT right) const {
     const double before = static_cast<double>(elements_before(leaves, l0 * leaves_per_part));
     const double split = static_cast<double>(elements_before(leaves, middle * leaves_per_part));
     const double end = static_cast<double>(elements_before(leaves, smaller(l1 * leaves_per_part, leaves.count)));
     const double n = end - before, share = (end - split) / n, weight = (split - before) * share;
+    double* FASTNN_RESTRICT const m2 = left + width;
     for (index c = 0; c < width; ++c) {
       const double delta = right[c] - left[c];
       left[c] = left[c] + delta * share;
-      left[width + c] = (left[width + c] + right[width + c]) + delta * delta * weight;
+      m2[c] = (m2[c] + right[width + c]) + delta * delta * weight;
     }
   }
 };
 
 struct MergeSums {
   index width;  // results times channels
-  void operator()(index, index, index, double* left, const double* right) const {
+  void operator()(index, index, index, double* FASTNN_RESTRICT left, const double* FASTNN_RESTRICT right) const {
     for (index c = 0; c < width; ++c) left[c] += right[c];
   }
 };
@@ -67,10 +69,18 @@ FASTNN_INLINE LeafExtent leaf_extent(const Leaves& t, index l) {
 // Columns of short planes (inner <= 16) hold what the lanes of a plane would: fold them into their channel.
 template <class T>
 FASTNN_INLINE T fold_columns(const T* column, index inner) {
-  if (inner == 1) return column[0];
   T lane[kLanes];
   for (index l = 0; l < kLanes; ++l) lane[l] = l < inner ? column[l] : T(0);
   return fold_lanes(lane);
+}
+
+template <class T>
+FASTNN_INLINE void fold_band(const T* FASTNN_RESTRICT column, index channels, index inner,
+                             double* FASTNN_RESTRICT out) {
+  if (inner == 1)
+    for (index c = 0; c < channels; ++c) out[c] = column[c];
+  else
+    for (index c = 0; c < channels; ++c) out[c] = fold_columns(column + c * inner, inner);
 }
 
 template <class Leaf, class Merge>
@@ -121,7 +131,8 @@ double sum_leaf(const T* x, index n, bool squared) {
       total.part[k] += squared ? d * d : d;
     }
   total.store(lane);
-  for (index i = whole; i < n; ++i) lane[i - whole] += squared ? static_cast<double>(x[i]) * static_cast<double>(x[i]) : static_cast<double>(x[i]);
+  for (index i = whole; i < n; ++i)
+    lane[i - whole] += squared ? static_cast<double>(x[i]) * static_cast<double>(x[i]) : static_cast<double>(x[i]);
   return fold_lanes(lane);
 }
 

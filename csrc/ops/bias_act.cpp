@@ -6,7 +6,9 @@
 namespace fastnn {
 namespace {
 
-index elements(const View& v) { return v.outer * v.channels * v.inner; }
+index elements(const View& v) {
+  return v.outer * v.channels * v.inner;
+}
 
 template <class T>
 ChannelMap<T> bias_map(const ChannelParameters<T>& parameters, const T* bias, index channels) {
@@ -61,7 +63,7 @@ void bias_act_gradient(const BiasActGradient<T>& a) {
   for (index c = 0; c < channels; ++c) a.dbias[c] = b.leaves.count > 0 ? static_cast<T>(sums[c]) : T(0);
 }
 
-#define FASTNN_INSTANTIATE(T)                    \
+#define FASTNN_INSTANTIATE(T)                   \
   template void bias_act<T>(const BiasAct<T>&); \
   template void bias_act_gradient<T>(const BiasActGradient<T>&);
 FASTNN_INSTANTIATE(float)

@@ -16,11 +16,12 @@ class ChannelParameters {
         width_(view.channels * view.inner),
         period_(!rows_ ? view.channels
                        : width_ * std::max<index>(1, (kShortestPeriod + width_ - 1) / std::max<index>(1, width_))),
-        store_(arrays * period_) {
-    std::fill_n(store_.data(), arrays * period_, T(-0.0));
+        stride_((period_ + 31) / 16 * 16),
+        store_(arrays * stride_) {
+    std::fill_n(store_.data(), arrays * stride_, T(-0.0));
   }
 
-  T* array(int k) const { return store_.data() + k * period_; }
+  T* array(int k) const { return store_.data() + k * stride_; }
 
   void set(T* array, index channel, T value) const {
     if (!rows_) {
@@ -44,6 +45,7 @@ class ChannelParameters {
   View view_;
   bool rows_;
   index width_, period_;
+  index stride_;  // one line more than a power of two, lest the arrays fight for the same cache sets
   Scratch<T> store_;
 };
 

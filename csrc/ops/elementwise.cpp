@@ -46,8 +46,9 @@ void activation_gradient(int id, const T* dy, const T* x, bool x_is_output, T* d
   b.dx = dx;
   b.stream = true;
   b.leaves = cut_leaves({1, 1, n});
-  reduce(b.leaves, 1, cost.ns, nullptr, [&](const Part& part) { k.bias_gradient(b, part); },
-         [](const double*, index, const Part&) {});
+  reduce(
+      b.leaves, 1, cost.ns, nullptr, [&](const Part& part) { k.bias_gradient(b, part); },
+      [](const double*, index, const Part&) {});
 }
 
 template <class T>
@@ -62,9 +63,9 @@ double whole_sum(const T* x, index n) {
   return merge_pieces(k, sums.data(), pieces);
 }
 
-#define FASTNN_INSTANTIATE(T)                                                                          \
-  template void activation<T>(int, const T*, T*, index, T, T);                                         \
-  template void activation_gradient<T>(int, const T*, const T*, bool, T*, index, T, T);                \
+#define FASTNN_INSTANTIATE(T)                                                           \
+  template void activation<T>(int, const T*, T*, index, T, T);                          \
+  template void activation_gradient<T>(int, const T*, const T*, bool, T*, index, T, T); \
   template double whole_sum<T>(const T*, index);
 FASTNN_INSTANTIATE(float)
 FASTNN_INSTANTIATE(double)

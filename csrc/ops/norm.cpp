@@ -12,7 +12,9 @@
 namespace fastnn {
 namespace {
 
-index elements(const View& v) { return v.outer * v.channels * v.inner; }
+index elements(const View& v) {
+  return v.outer * v.channels * v.inner;
+}
 
 constexpr index kHotPlane = 1024;  // shortest plane worth visiting out of memory order
 
@@ -21,7 +23,8 @@ template <class T>
 bool channel_hot(const View& v, int arrays, int team) {
   const double bytes = static_cast<double>(v.outer * v.inner) * static_cast<double>(sizeof(T)) * arrays;
   const double share = static_cast<double>(llc_bytes()) / (4.0 * team);
-  return v.inner >= kHotPlane && v.channels >= 4 * team && bytes <= std::max(0.5 * static_cast<double>(l2_bytes()), share);
+  return v.inner >= kHotPlane && v.channels >= 4 * team &&
+         bytes <= std::max(0.5 * static_cast<double>(l2_bytes()), share);
 }
 
 enum Slot { kBias, kHi, kLo, kScale, kBeta, kK1, kK2, kK3, kSlots };
@@ -214,10 +217,10 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
     for (index c = 0; c < v.channels; ++c) a.dpre_bias[c] = static_cast<T>(sum_dx[c]);
 }
 
-#define FASTNN_INSTANTIATE(T)                                                                             \
-  template index batch_norm_train<T>(const BatchNorm<T>&, double, Nonfinite, RunningStatistic,             \
-                                     RunningStatistic, double*, double*);                                 \
-  template void batch_norm_infer<T>(const BatchNorm<T>&, RunningStatistic, RunningStatistic);              \
+#define FASTNN_INSTANTIATE(T)                                                                                    \
+  template index batch_norm_train<T>(const BatchNorm<T>&, double, Nonfinite, RunningStatistic, RunningStatistic, \
+                                     double*, double*);                                                          \
+  template void batch_norm_infer<T>(const BatchNorm<T>&, RunningStatistic, RunningStatistic);                    \
   template void batch_norm_gradient<T>(const BatchNormGradient<T>&);
 FASTNN_INSTANTIATE(float)
 FASTNN_INSTANTIATE(double)

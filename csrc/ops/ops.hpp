@@ -29,7 +29,9 @@ enum class Nonfinite { error, skip, allow };
 struct RunningStatistic {
   void* data;
   bool is_float;
-  double get(index c) const { return is_float ? static_cast<const float*>(data)[c] : static_cast<const double*>(data)[c]; }
+  double get(index c) const {
+    return is_float ? static_cast<const float*>(data)[c] : static_cast<const double*>(data)[c];
+  }
   void set(index c, double value) const {
     if (is_float)
       static_cast<float*>(data)[c] = static_cast<float>(value);

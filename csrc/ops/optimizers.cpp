@@ -83,9 +83,9 @@ void adam(const std::vector<Tensor<T>>& tensors, const Adam<T>& rule) {
              [&](const Tensor<T>& t, index start, index m, index) { k.adam(rule, span(t, start, m)); });
 }
 
-#define FASTNN_INSTANTIATE(T)                                                \
-  template double gradient_norm<T>(const std::vector<Tensor<T>>&);           \
-  template void sgd<T>(const std::vector<Tensor<T>>&, const Sgd<T>&);        \
+#define FASTNN_INSTANTIATE(T)                                         \
+  template double gradient_norm<T>(const std::vector<Tensor<T>>&);    \
+  template void sgd<T>(const std::vector<Tensor<T>>&, const Sgd<T>&); \
   template void adam<T>(const std::vector<Tensor<T>>&, const Adam<T>&);
 FASTNN_INSTANTIATE(float)
 FASTNN_INSTANTIATE(double)

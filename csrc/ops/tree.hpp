@@ -31,7 +31,8 @@ void reduce(const Leaves& leaves, index results, double cost_ns, double* result,
   const int team = team_size(leaves.count * bands, cost_ns);
   // Tasks are aligned subtrees; four per thread even out their cost.
   index size = 1;
-  while (size < leaves.count && (team == 1 || (leaves.count + 2 * size - 1) / (2 * size) * bands >= 4 * team)) size *= 2;
+  while (size < leaves.count && (team == 1 || (leaves.count + 2 * size - 1) / (2 * size) * bands >= 4 * team))
+    size *= 2;
   const index groups = (leaves.count + size - 1) / size;
   const bool merged = result && groups > 1;
   Scratch<double> parts(merged ? groups * results * channels : 0);

@@ -62,7 +62,8 @@ class Ceilings:
 
     def _buffers(self, nbytes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         if self._src.size < nbytes:
-            self._src, self._dst = random_bytes(nbytes), random_bytes(nbytes)
+            size = 1 << (nbytes - 1).bit_length()  # rows come in every size; grow seldom
+            self._src, self._dst = random_bytes(size), random_bytes(size)
         return self._src[:nbytes], self._dst[:nbytes]
 
     def _repeats(self, nbytes: int) -> int:
@@ -74,7 +75,9 @@ class Ceilings:
             medians = []
             for option in options:
                 option()
-                medians.append(statistics.median(option() for _ in range(3 if self.settings.quick else 7)))
+                medians.append(
+                    statistics.median(option() for _ in range(3 if self.settings.quick or nbytes > self.llc else 7))
+                )
             self._best[kind, nbytes] = options[medians.index(min(medians))]
             self.seen[kind, nbytes] = min(medians)
         return self._best[kind, nbytes]
@@ -161,7 +164,11 @@ class Ceilings:
     @cached_property
     def region(self) -> dict[str, float]:
         """Seconds of an empty parallel region, back to back ("hot") and after 200 us of work ("cold")."""
-        return {"hot": _core._bench_region(200, 0.0), "cold": _core._bench_region(20, 2e-4)}
+        samples = 9
+        return {
+            "hot": statistics.median(_core._bench_region(50, 0.0) for _ in range(samples)),
+            "cold": statistics.median(_core._bench_region(3, 2e-4) for _ in range(samples)),
+        }
 
     def table(self) -> dict[int, dict[str, float]]:
         """Copy and read bandwidth in GB/s for every working set of `GRID`."""

@@ -44,7 +44,7 @@ class Settings:
     @property
     def budget(self) -> float:
         """Seconds one contender may take in one row, once it has its three samples."""
-        return 0.01 if self.quick else 0.12
+        return 0.01 if self.quick else 0.06
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,9 @@ class Contender:
 
     def prepare(self, settings: Settings) -> None:
         """Choose how often to repeat the call in a sample and how many samples to take."""
-        self.sample()
         seconds = max(self.sample(), 1e-9)
+        if seconds < SAMPLE_SECONDS:  # the first of short calls is mostly warming up
+            seconds = max(self.sample(), 1e-9)
         if not self.self_timed and self.before is None:
             self.inner = max(1, math.ceil(SAMPLE_SECONDS / seconds))
         per_sample = max(seconds * self.inner, SAMPLE_SECONDS)
@@ -193,8 +194,8 @@ def spread(samples: Sequence[float]) -> float:
     return (high - low) / middle
 
 
-def interleave(contenders: Sequence[Contender], settings: Settings) -> None:
-    """Let the contenders take turns; a round that turned out noisy is followed by as many again, once."""
+def interleave(contenders: Sequence[Contender], settings: Settings, judged: int | None = None) -> None:
+    """Let the contenders take turns; if one of the first `judged` turned out noisy, once more as often."""
     for contender in contenders:
         contender.prepare(settings)
     was_enabled = gc.isenabled()
@@ -205,7 +206,7 @@ def interleave(contenders: Sequence[Contender], settings: Settings) -> None:
                 for contender in contenders:
                     if index < contender.rounds:
                         contender.samples.append(contender.sample())
-            if all(c.spread <= WIDE for c in contenders):
+            if all(c.spread <= WIDE for c in contenders[:judged]):
                 break
     finally:
         if was_enabled:

@@ -129,9 +129,7 @@ def bias_act(
     return y, saved
 
 
-def bias_act_backward(
-    dy: Array, saved: BiasActSaved, *, out: Array | None = None
-) -> tuple[Array | None, ...]:
+def bias_act_backward(dy: Array, saved: BiasActSaved, *, out: Array | None = None) -> tuple[Array | None, ...]:
     """Gradients of `bias_act`, in one pass.
 
     Parameters

@@ -33,9 +33,7 @@ class BatchNormSaved:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays held, references included."""
-        return total_nbytes(
-            self.x, self.mean, self.invstd, self.weight, self.bias, self.pre_bias, self.residual
-        )
+        return total_nbytes(self.x, self.mean, self.invstd, self.weight, self.bias, self.pre_bias, self.residual)
 
 
 def batch_norm(

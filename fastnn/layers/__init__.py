@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastnn.layers.activation import CLASSES, Activation
 from fastnn.layers.dropout import Dropout, Flatten
@@ -29,5 +29,5 @@ globals().update(CLASSES)
 
 if TYPE_CHECKING:
 
-    def __getattr__(name: str) -> type[Activation]:
+    def __getattr__(name: str) -> Any:
         """The activation layers: `ReLU`, `LeakyReLU`."""

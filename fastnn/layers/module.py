@@ -21,7 +21,8 @@ class Parameter:
     Attributes
     ----------
     data : array
-        The values.  Optimizers and `load_state_dict` write into it; to set it, write ``parameter.data[...] = values``.
+        The values.  Optimizers and `load_state_dict` write into it, and so can you: ``parameter.data[...] = values``.
+        It stays the same array, because optimizers hold it.
     grad : array or None
         Set by `Module.backward`, to an array that is never written again: it may be kept.
     name : str
@@ -41,6 +42,11 @@ class Parameter:
     @property
     def data(self) -> NDArray[Any]:
         return self._data
+
+    @data.setter
+    def data(self, values: NDArray[Any]) -> None:  # parameter.data += values ends here
+        if values is not self._data:
+            raise AttributeError("data: expected to stay the same array; write parameter.data[...] = values")
 
     def set_grad(self, grad: NDArray[Any], accumulate: bool) -> None:
         """Make `grad`, a fresh array, the gradient; with `accumulate`, add the present gradient to it first."""
@@ -203,10 +209,14 @@ class Module:
         """
         if saved is _NOTHING:
             if self._pending is _NOTHING:
-                raise RuntimeError("backward: expected a call net(x) in training mode before each backward(dy), got none")
+                raise RuntimeError(
+                    "backward: expected a call net(x) in training mode before each backward(dy), got none"
+                )
             saved, self._pending = self._pending, _NOTHING
         elif saved is None:
-            raise RuntimeError("backward: expected saved of a forward pass in training mode, got None: it ran in eval mode")
+            raise RuntimeError(
+                "backward: expected saved of a forward pass in training mode, got None: it ran in eval mode"
+            )
         dx: NDArray[Any] = self._backward(dy, saved, accumulate=accumulate, need_dx=need_dx, reuse=False)
         return dx if need_dx else None
 

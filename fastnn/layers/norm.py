@@ -50,8 +50,8 @@ class BatchNorm(Module):
             )
         if training and not self.training:
             raise RuntimeError(
-                f"{type(self).__name__}: expected training mode in a training pass, got eval mode, in which no gradient is "
-                "defined here; call train() on it, or predict(x) for inference"
+                f"{type(self).__name__}: expected training mode in a training pass, got eval mode, which keeps nothing "
+                "for backward; call train() on it, or predict(x) for inference"
             )
         y, kept = _backend.ops.batch_norm(
             x,
@@ -122,9 +122,7 @@ _DOCUMENTATION = """Batch normalisation over {over}, as `torch.nn.{name}`.
 
 
 class BatchNorm1d(BatchNorm):
-    __doc__ = _DOCUMENTATION.format(
-        over="(N, C) or (N, C, L)", name="BatchNorm1d", axis="-1 for inputs (N, L, C)."
-    )
+    __doc__ = _DOCUMENTATION.format(over="(N, C) or (N, C, L)", name="BatchNorm1d", axis="-1 for inputs (N, L, C).")
     _ndims = (2, 3)
     _shapes = "(N, C) or (N, C, L)"
 

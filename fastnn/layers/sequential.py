@@ -35,15 +35,15 @@ class Sequential(Module):
     """
 
     def __init__(self, *layers: Module, fuse: bool = True) -> None:
-        owner: dict[int, int] = {}
+        owners: dict[int, int] = {}
         for index, layer in enumerate(layers):
             if not isinstance(layer, Module):
                 raise TypeError(f"layers[{index}]: expected a Module, got {type(layer).__name__}")
             for _, parameter in layer.named_parameters():
-                if owner.setdefault(id(parameter), index) != index:
+                if owners.setdefault(id(parameter), index) != index:
                     raise ValueError(
-                        f"layers[{index}]: expected parameters of its own, got those of layers[{owner[id(parameter)]}]: "
-                        "backward would overwrite their gradients"
+                        f"layers[{index}]: expected parameters of its own, "
+                        f"got those of layers[{owners[id(parameter)]}], whose gradients backward would overwrite"
                     )
         self.layers = layers
         self.fuse = fuse
@@ -66,9 +66,7 @@ class Sequential(Module):
         first = 0 if need_dx else self._first_with_parameters()
         for index in range(len(self._steps) - 1, first - 1, -1):
             step = self._steps[index]
-            dx = step._backward(
-                dy, saved[index], accumulate=accumulate, need_dx=need_dx or index > first, reuse=reuse
-            )
+            dx = step._backward(dy, saved[index], accumulate=accumulate, need_dx=need_dx or index > first, reuse=reuse)
             # Only what a layer has just made, and what could be overwritten before, may be overwritten by the next.
             reuse = reuse if dx is dy else step._fresh_dx
             dy = dx

@@ -68,9 +68,12 @@ class Summary:
             kept = "" if row.runs_as == "|" else f"{row.nbytes:,}"
             cells.append((str(index), row.layer, str(row.shape), f"{row.parameters:,}", kept, row.runs_as))
         cells.append(("", "total", "", f"{self.parameters:,}", f"{self.nbytes:,}", ""))
-        widths = [max(map(len, column)) for column in zip(*cells)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
-            "  ".join(cell.rjust(w) if i in (0, 3, 4) else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+            "  ".join(
+                cell.rjust(w) if i in (0, 3, 4) else cell.ljust(w)
+                for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
             for line in cells
         ]
         return "\n".join(line.rstrip() for line in lines)

@@ -35,12 +35,12 @@ def optimizer_traces() -> dict[str, np.ndarray]:
         optimizer = kind(params, **options)
         trace = [[] for _ in params]
         for step in range(STEPS):
-            for param, grad in zip(params, grads):
+            for param, grad in zip(params, grads, strict=True):
                 param.grad = torch.tensor(grad[step])
             if name == "clipped":
                 torch.nn.utils.clip_grad_norm_(params, CLIP_NORM)
             optimizer.step()
-            for values, param in zip(trace, params):
+            for values, param in zip(trace, params, strict=True):
                 values.append(param.detach().numpy().copy())
         arrays |= {f"{name}.{i}": np.array(values) for i, values in enumerate(trace)}
     return arrays
@@ -62,7 +62,7 @@ def batch_norm_trace() -> dict[str, np.ndarray]:
         y = layer(xt)
         y.backward(torch.tensor(dy[step]))
         values = (y.detach(), xt.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var)
-        for name, value in zip(trace, values):
+        for name, value in zip(trace, values, strict=True):
             trace[name].append(value.numpy().copy())
     arrays |= {name: np.array(values) for name, values in trace.items()}
     layer.eval()
