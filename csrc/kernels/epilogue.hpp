@@ -20,7 +20,7 @@ struct Identity {
   static FASTNN_INLINE T backward(T dy, T, T, T) { return dy; }
 };
 
-// Sources. Segment pointers are shifted to the segment's first element.
+// Sources. Pointers are at the segment's first element; `shift` leads to another strip with the same parameters.
 template <class T, bool Rows, bool Centred>
 struct Source;
 
@@ -29,7 +29,7 @@ struct Source<T, false, false> {  // x + bias of the channel
   const T* FASTNN_RESTRICT x;
   T bias;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p) : x(x_), bias(m.bias[p]) {}
-  FASTNN_INLINE T operator()(index i) const { return x[i] + bias; }
+  FASTNN_INLINE T operator()(index i, index shift) const { return x[i + shift] + bias; }
 };
 
 template <class T>
@@ -37,7 +37,7 @@ struct Source<T, true, false> {
   const T* FASTNN_RESTRICT x;
   const T* FASTNN_RESTRICT bias;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p) : x(x_), bias(m.bias + p) {}
-  FASTNN_INLINE T operator()(index i) const { return x[i] + bias[i]; }
+  FASTNN_INLINE T operator()(index i, index shift) const { return x[i + shift] + bias[i]; }
 };
 
 // Normalised: the mean is subtracted in two parts, because x * alpha + beta loses it (mean 1e4, std 0.1).
@@ -47,7 +47,7 @@ struct Source<T, false, true> {
   T bias, hi, lo, scale, beta;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p)
       : x(x_), bias(m.bias[p]), hi(m.hi[p]), lo(m.lo[p]), scale(m.scale[p]), beta(m.beta[p]) {}
-  FASTNN_INLINE T operator()(index i) const { return (((x[i] + bias) - hi) - lo) * scale + beta; }
+  FASTNN_INLINE T operator()(index i, index shift) const { return (((x[i + shift] + bias) - hi) - lo) * scale + beta; }
 };
 
 template <class T>
@@ -57,7 +57,9 @@ struct Source<T, true, true> {
       *FASTNN_RESTRICT beta;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p)
       : x(x_), bias(m.bias + p), hi(m.hi + p), lo(m.lo + p), scale(m.scale + p), beta(m.beta + p) {}
-  FASTNN_INLINE T operator()(index i) const { return (((x[i] + bias[i]) - hi[i]) - lo[i]) * scale[i] + beta[i]; }
+  FASTNN_INLINE T operator()(index i, index shift) const {
+    return (((x[i + shift] + bias[i]) - hi[i]) - lo[i]) * scale[i] + beta[i];
+  }
 };
 
 template <class T>
@@ -65,35 +67,43 @@ FASTNN_INLINE T keep_or_zero(std::int32_t bits, std::int32_t threshold, T kept) 
   return bits < threshold ? kept : T(0);
 }
 
+// Strips that share channel parameters are taken several at a time, so that rows of parameters are loaded once for all.
+struct Strips {
+  index in, out;  // from one strip to the next, in the arrays and in what is written
+};
+
 // y may be x or the residual itself: every element is read before it is written.
-template <class T, template <class> class A, bool Residual, bool Dropout, class S>
+template <class T, template <class> class A, bool Residual, bool Dropout, int Rows, class S>
 FASTNN_INLINE void forward_loop(const S& source, const T* residual, const std::int32_t* FASTNN_RESTRICT bits,
-                                const Epilogue<T>& e, T* y, index n) {
+                                const Epilogue<T>& e, T* y, index n, Strips strips) {
   const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
   const std::int32_t threshold = e.threshold;
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i) {
-    T v = source(i);
-    if constexpr (Residual) v = v + residual[i];
-    v = A<T>::forward(v, p0, p1);
-    if constexpr (Dropout) v = keep_or_zero(bits[i], threshold, v * scale);
-    y[i] = v;
-  }
+  for (index i = 0; i < n; ++i)
+    for (int r = 0; r < Rows; ++r) {
+      T v = source(i, r * strips.in);
+      if constexpr (Residual) v = v + residual[i + r * strips.in];
+      v = A<T>::forward(v, p0, p1);
+      if constexpr (Dropout) v = keep_or_zero(bits[i], threshold, v * scale);
+      y[i + r * strips.out] = v;
+    }
 }
 
-template <class T, template <class> class A, bool Residual, bool Dropout, class S>
+template <class T, template <class> class A, bool Residual, bool Dropout, int Rows, class S>
 FASTNN_INLINE void backward_loop(const S& source, const T* dy, const T* residual,
-                                 const std::int32_t* FASTNN_RESTRICT bits, const Epilogue<T>& e, T* dv, index n) {
+                                 const std::int32_t* FASTNN_RESTRICT bits, const Epilogue<T>& e, T* dv, index n,
+                                 Strips strips) {
   const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
   const std::int32_t threshold = e.threshold;
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i) {
-    T v = source(i);
-    if constexpr (Residual) v = v + residual[i];
-    T d = dy[i];
-    if constexpr (Dropout) d = keep_or_zero(bits[i], threshold, d * scale);
-    dv[i] = A<T>::backward(d, v, p0, p1);
-  }
+  for (index i = 0; i < n; ++i)
+    for (int r = 0; r < Rows; ++r) {
+      T v = source(i, r * strips.in);
+      if constexpr (Residual) v = v + residual[i + r * strips.in];
+      T d = dy[i + r * strips.in];
+      if constexpr (Dropout) d = keep_or_zero(bits[i], threshold, d * scale);
+      dv[i + r * strips.out] = A<T>::backward(d, v, p0, p1);
+    }
 }
 
 // Dropout alone, on a block.

@@ -111,11 +111,9 @@ void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
   T shift[kBandRows], sum[kBandRows], sum2[kBandRows];
   // The shift: the mean of the first four rows, or of the first short plane.
   const index first = v.inner == 1 ? smaller(rows, 4) : 1;
-  for (index j = 0; j < columns; ++j) {
-    T s = x[j] + bias[j];
-    for (index r = 1; r < first; ++r) s += x[r * width + j] + bias[j];
-    sum[j] = s;
-  }
+  for (index j = 0; j < columns; ++j) sum[j] = x[j] + bias[j];
+  for (index r = 1; r < first; ++r)
+    for (index j = 0; j < columns; ++j) sum[j] += x[r * width + j] + bias[j];
   const T count = static_cast<T>(first * v.inner);
   if (v.inner == 1)
     for (index j = 0; j < columns; ++j) shift[j] = sum[j] / count;
