@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fastnn.bench import run
 from fastnn.bench.ceilings import Ceilings
 from fastnn.bench.harness import Row, Settings
 from fastnn.bench.rows import RowSpec
@@ -23,9 +24,4 @@ def test_row(
     rows = spec.measure(settings, ceilings)
     results.extend(rows)
     if request.config.getoption("--check"):
-        missed = [row for row in rows if row.verdict == "missed"]
-        assert not missed, "; ".join(
-            f"{row.name} ({row.isa}): {row.ratio(row.bound.of):.3g}, bound {row.bound.limit:g}, of {row.bound.of}"
-            for row in missed
-            if row.bound is not None
-        )
+        assert not run.missed(rows)

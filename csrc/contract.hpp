@@ -36,8 +36,12 @@ constexpr index kLeafRows = 32;    // rows per leaf when inner == 1
 constexpr index kPiece = 4096;     // longest piece of one plane
 constexpr index kBlock = 1024;     // elements handled while they are in L1; a multiple of kTile
 constexpr index kTile = 128;       // elements of one tile of random bits
-constexpr index kBandRows = 256;   // columns of a row-form task at most
+constexpr index kBandRows = 1024;   // columns of a row-form task at most
 constexpr index kBandPlanes = 32;  // channels of a plane-form task at most
+constexpr int kMaxStates = 4;      // state arrays of an optimizer, per parameter tensor
+constexpr int kMaxScalars = 16;    // numbers of an optimizer's rule
+
+constexpr index kPart = 64;        // leaves of one task at most
 
 // Rows of channel parameters are used element by element (row form) when planes are at most this long.
 constexpr index kRowForm = 16;
@@ -115,26 +119,24 @@ struct CrossEntropy {
   T weight;  // 1 / rows
 };
 
-// A run of one parameter tensor.
+// A run of one parameter tensor, its gradient and its optimizer state.
 template <class T>
 struct Span {
   T* parameter;
   const T* gradient;
-  T *state0, *state1;
+  T* state[kMaxStates];  // nullptr: not there
   index n;
 };
 
+// The rule of an optimizer. step updates a run; the gradient counts clip times.
 template <class T>
-struct Sgd {
-  T clip, lr, momentum, one_minus_dampening, weight_decay;
-  bool nesterov, first_step, has_momentum;
-};
-
-template <class T>
-struct Adam {
-  T clip, step_size, beta1, one_minus_beta1, beta2, one_minus_beta2, eps;
-  T l2, keep;                  // L2 penalty added to the gradient; factor of decoupled decay
-  T inverse_sqrt_correction2;  // 1 / sqrt(1 - beta2^t)
+struct OptimizerKernel {
+  const char* name;
+  const char* const* states;  // kMaxStates names, nullptr after the last
+  int optional_states;        // so many of the last may be absent
+  int scalars;                // numbers that step takes
+  bool root;                  // takes a root and a division per element
+  void (*step)(const T* scalars, T clip, const Span<T>&);
 };
 
 template <class T>
@@ -151,8 +153,8 @@ struct Kernels {
   double (*sum)(const T* x, index n, bool squared);  // one leaf of a whole-array sum
   void (*stream_copy)(const T* from, T* to, index n);
   void (*cross_entropy)(const CrossEntropy<T>&, index begin, index end);  // rows
-  void (*sgd)(const Sgd<T>&, const Span<T>&);
-  void (*adam)(const Adam<T>&, const Span<T>&);
+  const OptimizerKernel<T>* optimizers;
+  int optimizer_count;
 };
 
 struct KernelTable {

@@ -32,8 +32,8 @@ constexpr Kernels<T> kernels() {
           sum_leaf<T>,
           stream_copy<T>,
           cross_entropy<T>,
-          sgd<T>,
-          adam<T>};
+          optimizer_table<T>,
+          optimizer_count<T>};
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ std::atomic<int> last_team_size{1};
 
 namespace {
 
+std::atomic<int> largest_team_size{1};
 std::atomic<int> explicit_threads{0};
 std::atomic<bool> explicit_from_environment{false};
 std::atomic<bool> forced{false};        // _set_grain: tests choose, not the policy
@@ -141,6 +142,8 @@ void run_team([[maybe_unused]] int threads, index tasks, Body body, void* contex
     }
   }
   last_team_size.store(team, std::memory_order_relaxed);
+  if (team > largest_team_size.load(std::memory_order_relaxed))  // nobody else writes: a region is under way
+    largest_team_size.store(team, std::memory_order_relaxed);
   if (failure != nullptr) std::rethrow_exception(failure);
 }
 
@@ -191,6 +194,10 @@ void run(index tasks, double cost_ns, Body body, void* context) {
   if (start - history.call_end > spin_window_ns) history.streak_ns = 0.0;
   history.streak_ns += cost_ns;
   history.call_end = now_ns();
+}
+
+int largest_team() {
+  return largest_team_size.exchange(1);
 }
 
 void initialise() {

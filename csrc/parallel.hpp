@@ -29,6 +29,7 @@ constexpr int max_threads = 4096;
 // Calls with less work than this are serial without a further look.
 extern std::atomic<double> least_cost_ns;
 extern std::atomic<int> last_team_size;
+int largest_team();  // since the last call of this function; for tests
 
 using Body = void (*)(void* context, index begin, index end);
 int choose_team(index tasks, double cost_ns);

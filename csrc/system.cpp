@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -136,13 +137,22 @@ const Caches& caches() {
   return found;
 }
 
+// What set_cache_bytes() put in place of the machine's own sizes.
+std::atomic<std::size_t> pretended_l2{0}, pretended_llc{0};
+
 }  // namespace
 
 std::size_t l2_bytes() {
-  return caches().l2;
+  const std::size_t bytes = pretended_l2.load(std::memory_order_relaxed);
+  return bytes > 0 ? bytes : caches().l2;
 }
 std::size_t llc_bytes() {
-  return caches().llc;
+  const std::size_t bytes = pretended_llc.load(std::memory_order_relaxed);
+  return bytes > 0 ? bytes : caches().llc;
+}
+void set_cache_bytes(std::size_t l2, std::size_t llc) {
+  pretended_l2.store(l2);
+  pretended_llc.store(llc);
 }
 
 }  // namespace fastnn

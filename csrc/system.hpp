@@ -21,12 +21,8 @@ int affinity_cpus();  // CPUs the calling thread may run on; 0 when the platform
 
 }  // namespace system
 
-std::size_t l2_bytes();   // of one core
-std::size_t llc_bytes();  // of the last level
-
-// Streaming stores pay when what a kernel touches does not fit the last-level cache.
-inline bool bypass_cache(double bytes_touched) {
-  return bytes_touched > 0.75 * static_cast<double>(llc_bytes());
-}
+std::size_t l2_bytes();                                 // of one core
+std::size_t llc_bytes();                                // of the last level
+void set_cache_bytes(std::size_t l2, std::size_t llc);  // for tests; 0: what the machine has
 
 }  // namespace fastnn

@@ -6,6 +6,7 @@ optimizers are built on them. Submodules are loaded when they are first used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,34 +24,16 @@ from ._runtime import (
 )
 
 if TYPE_CHECKING:
-    from . import act, cases, functional, optim, random, reference
-    from .layers import (
-        BatchNorm1d,
-        BatchNorm2d,
-        Dropout,
-        Flatten,
-        LeakyReLU,
-        Linear,
-        Parameter,
-        ReLU,
-        Sequential,
-    )
+    from . import act, bench, cases, data, functional, layers, losses, optim, random, reference
+    from ._backend import use_reference
+    from .layers import BatchNorm1d, BatchNorm2d, Dropout, Flatten, Linear, Module, Parameter, Sequential
     from .losses import CrossEntropyLoss
     from .random import Generator, manual_seed
 
-_SUBMODULES = ("act", "bench", "cases", "functional", "optim", "random", "reference")
+_SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
 _HOMES = {
-    "layers": (
-        "BatchNorm1d",
-        "BatchNorm2d",
-        "Dropout",
-        "Flatten",
-        "LeakyReLU",
-        "Linear",
-        "Parameter",
-        "ReLU",
-        "Sequential",
-    ),
+    "_backend": ("use_reference",),
+    "layers": ("BatchNorm1d", "BatchNorm2d", "Dropout", "Flatten", "Linear", "Module", "Parameter", "Sequential"),
     "losses": ("CrossEntropyLoss",),
     "random": ("Generator", "manual_seed"),
 }
@@ -63,19 +46,22 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Generator",
-    "LeakyReLU",
     "Linear",
+    "Module",
     "Parameter",
-    "ReLU",
     "Sequential",
     "__version__",
     "act",
     "available_isas",
+    "bench",
     "cases",
+    "data",
     "empty_cache",
     "functional",
     "get_isa",
     "get_num_threads",
+    "layers",
+    "losses",
     "manual_seed",
     "optim",
     "random",
@@ -84,7 +70,13 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "threads",
+    "use_reference",
 ]
+
+
+def _activation_layers() -> Mapping[str, Any]:
+    """`ReLU` and its like, which are made from the declarations in `fastnn.functional` and listed nowhere else."""
+    return import_module(".layers", __name__).CLASSES  # type: ignore[no-any-return]
 
 
 def __getattr__(name: str) -> Any:
@@ -92,10 +84,13 @@ def __getattr__(name: str) -> Any:
         return import_module(f".{name}", __name__)
     if name in _HOME_OF:
         value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    elif name[:1].isupper() and name in (classes := _activation_layers()):
+        value = classes[name]
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_activation_layers()})

@@ -6,13 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastnn import functional
 from fastnn._core import empty
 
 __all__ = ["empty", "ops", "use_reference"]
 
-ops: Any = functional
+ops: Any
 """The module in use. Read it at each call (``_backend.ops.relu``): `use_reference` replaces it."""
+
+
+def __getattr__(name: str) -> Any:
+    """`ops`, at its first use: `fastnn.functional` takes its optimizer steps from classes that import this module."""
+    global ops
+    if name != "ops":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastnn import functional as ops
+
+    return ops
 
 
 @contextmanager
@@ -29,9 +38,9 @@ def use_reference() -> Iterator[None]:
     ...     y = net.predict(x)
     """
     global ops
-    from fastnn import reference
+    from fastnn import _backend, reference
 
-    previous, ops = ops, reference
+    previous, ops = _backend.ops, reference
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 # Runtime part.
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from numpy.typing import DTypeLike, NDArray
 
@@ -20,17 +20,16 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]: ...
 def _set_spin_bounded(bounded: bool) -> None: ...
 def _set_grain(ns: float) -> None: ...
 def _last_team() -> int: ...
+def _largest_team() -> int: ...
+def _set_cache_bytes(l2: int, llc: int) -> None: ...
 def _cgroup_limits(root: str) -> dict[str, float]: ...
 
 # Kernel part: what fastnn.functional calls.  A tail is (activation, p0, p1, threshold, seed, position, first).
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
-
 Array: TypeAlias = NDArray[Any]
 
 def activation_names() -> tuple[str, ...]: ...
 def activation_builtins(
-    name: str, defaults: dict[str, float], doc: str, backward_doc: str
+    name: str, defaults: dict[str, float], from_output: Callable[..., bool] | None, doc: str, backward_doc: str
 ) -> tuple[Callable[..., Array], Callable[..., Array]]: ...
 def bias_act(
     x: Array,
@@ -125,35 +124,16 @@ def batch_norm_backward(
 ) -> tuple[Array, Array, Array, Array | None, Array | None]: ...
 def channel_sum(x: Array, out: Array | None, channel_axis: int, /) -> Array: ...
 def softmax_cross_entropy(logits: Array, labels: Array, out: Array | None, /) -> tuple[float, Array]: ...
-def sgd(
+def optimizer_names() -> tuple[str, ...]: ...
+def optimizer_step(
+    name: str,
     params: Sequence[Array],
     grads: Sequence[Array],
-    momentum_buffers: Sequence[Array] | None,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    first_step: bool,
-    clip_norm: float,
+    states: Sequence[Sequence[Array] | None],
+    scalars: Sequence[float],
+    clip_norm: float | None,
     /,
-) -> float: ...
-def adam(
-    params: Sequence[Array],
-    grads: Sequence[Array],
-    exp_avgs: Sequence[Array],
-    exp_avg_sqs: Sequence[Array],
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    bias_correction1: float,
-    bias_correction2: float,
-    clip_norm: float,
-    /,
-) -> float: ...
+) -> float | None: ...
 
 # Benchmark part.
 def _bench_copy(dst: NDArray[Any], src: NDArray[Any], streaming: bool, repeats: int, threads: int) -> float: ...

@@ -191,7 +191,7 @@ EPILOGUES = tuple(
 
 @dataclass(frozen=True)
 class Layout:
-    """Place of the channels; test shapes are around 16 lanes, leaves of 32 rows or 1024 elements, and 16384."""
+    """Place of the channels; test shapes are around 16 lanes, leaves of 32 rows or 1024 elements, pieces of 4096."""
 
     label: str
     channel_axis: int
@@ -219,12 +219,14 @@ LAYOUTS = (
             (3, 3, 1, 1),
             (2, 10, 3, 5),
             (65, 3, 4, 4),
+            (5, 19, 4, 4),
             (3, 257, 1, 17),
             (1, 1, 31, 33),
             (2, 3, 32, 32),
             (1, 64, 25, 41),
-            (1, 1, 129, 127),
-            (1, 3, 128, 128),
+            (1, 1, 63, 65),
+            (1, 3, 64, 64),
+            (2, 1, 17, 241),
             (2, 1, 5, 3277),
         ),
         ((4, 16, 4, 4), (16, 512, 7, 7), (64, 256, 14, 14), (32, 64, 56, 56)),
@@ -247,7 +249,7 @@ _ROWS = Layout(
 )
 _BIAS_LAYOUTS = (_ROWS, LAYOUTS[1])
 
-_FLAT = ((), (0,), (1,), (15,), (16,), (17,), (3, 5, 7), (127,), (129,), (1023,), (1025,), (60001,))
+_FLAT = ((), (0,), (1,), (15,), (16,), (17,), (3, 5, 7), (127,), (129,), (1023,), (1025,), (4097,), (60001,))
 _FLAT_BENCH = ((1024,), (65536,), (1 << 20,), (1 << 24,))
 
 # -------------------------------------------------------------------------------------------------
@@ -576,6 +578,7 @@ def _cross_entropy() -> Iterator[Case]:
             (3, 1023),
             (4, 1025),
             (1025, 2),
+            (4097, 1),
             (2400, 20),
         ),
         bench=((100, 10), (6554, 10), (1024, 1000), (16384, 1000)),
@@ -593,8 +596,15 @@ class OptimizerCase(Case):
     """Two steps: the first fills the state, the second uses it.  Tensors are updated in place."""
 
     family: ClassVar[str] = "optimizer"
-    state: tuple[str, ...]
+    slots: tuple[str | None, ...]
+    at: Callable[[int], Mapping[str, Any]]
     options: Mapping[str, Any]
+    root: bool
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Names of the state arrays that are given."""
+        return tuple(name for name in self.slots if name)
 
     def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
@@ -608,13 +618,8 @@ class OptimizerCase(Case):
 
     def step(self, F: Any, inputs: Inputs, number: int) -> float | None:
         """Step `number` (from 1); the norm of the gradients if they are clipped."""
-        options = dict(self.options)
-        if self.ops == ("adam_step",):
-            options["bias_correction1"] = 1 - 0.9**number
-            options["bias_correction2"] = 1 - 0.999**number
-        elif self.state:
-            options["first_step"] = number == 1
-        state = [inputs[name] for name in self.state] or [None]
+        options = {**self.options, **self.at(number)}
+        state = [name and inputs[name] for name in self.slots]
         step = getattr(F, self.ops[0])
         norm: float | None = step(inputs["params"], inputs["grads"], *state, lr=0.01, **options)
         return norm
@@ -627,38 +632,49 @@ class OptimizerCase(Case):
         return outputs, None
 
     def work(self, shape: Any, direction: str) -> Work:
-        n = sum(map(_size, shape)) if self.ops == ("adam_step",) else 0
+        n = sum(map(_size, shape)) if self.root else 0
         return Work(div=n, sqrt=n)
 
 
 _MLP = ((784, 256), (256,), (256, 256), (256,), (256, 10), (10,))
 
 
-def _optimizers() -> Iterator[Case]:
-    buffers, moments = ("momentum_buffers",), ("exp_avgs", "exp_avg_sqs")
-    rows: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
-        ("sgd", "plain", (), {}),
-        ("sgd", "momentum", buffers, {"momentum": 0.9, "dampening": 0.1}),
-        ("sgd", "nesterov", buffers, {"momentum": 0.9, "nesterov": True}),
-        ("adam", "adam", moments, {}),
-        ("adam", "adamw", moments, {"decoupled": True}),
-    )
-    for (op, label, state, options), decay, clip in product(rows, (0.0, 0.05), (None, 0.5)):
-        extra = ("+decay" if decay else "") + ("+clip" if clip else "")
-        plain = bool(decay) == (label == "adamw") and clip is None
+def _optimizer(
+    name: str,
+    *slots: str | None,
+    at: Callable[[int], Mapping[str, Any]] = lambda number: {},
+    root: bool = False,
+    bench_decay: float = 0.0,
+    **options: Any,
+) -> Iterator[Case]:
+    """Cases ``<op>/<variant>`` with and without decay and clipping.
+
+    `slots` names the state arrays, None for one left out, in the order of the op; `at` gives a step's options.
+    """
+    for decay, clip in product((0.0, 0.05), (None, 0.5)):
         yield OptimizerCase(
-            name=f"{op}_step/{label}{extra}",
-            ops=(f"{op}_step",),
+            name=name + ("+decay" if decay else "") + ("+clip" if clip else ""),
+            ops=(name.partition("/")[0],),
             shapes=(
                 ((5,),),
                 ((0,), (1,), (15,), (16,), (17, 3), ()),
-                ((33, 31), (1025,), (60001,), (2,)),
+                ((33, 31), (4096,), (4097,), (60001,), (2,)),
             ),
-            bench=(*(((n,),) for (n,) in _FLAT_BENCH), _MLP) if plain else (),
+            bench=(*(((n,),) for (n,) in _FLAT_BENCH), _MLP) if decay == bench_decay and clip is None else (),
             tolerance="elementwise",
-            state=state,
+            slots=slots,
+            at=at,
             options={**options, "weight_decay": decay, "clip_norm": clip},
+            root=root,
         )
+
+
+def _started(number: int) -> dict[str, bool]:
+    return {"first_step": number == 1}
+
+
+def _corrected(number: int) -> dict[str, float]:
+    return {"bias_correction1": 1 - 0.9**number, "bias_correction2": 1 - 0.999**number}
 
 
 # ------------------------------------------------------------------------------------------------- the table
@@ -671,11 +687,17 @@ _TABLE: tuple[Callable[[], Iterator[Case]], ...] = (
     _dropout,
     _channel_sum,
     _cross_entropy,
-    _optimizers,
+    lambda: _optimizer("sgd_step/plain", None),
+    lambda: _optimizer("sgd_step/momentum", "momentum_buffers", at=_started, momentum=0.9, dampening=0.1),
+    lambda: _optimizer("sgd_step/nesterov", "momentum_buffers", at=_started, momentum=0.9, nesterov=True),
+    lambda: _optimizer("adam_step/adam", "exp_avgs", "exp_avg_sqs", at=_corrected, root=True),
+    lambda: _optimizer(
+        "adam_step/adamw", "exp_avgs", "exp_avg_sqs", at=_corrected, root=True, bench_decay=0.05, decoupled=True
+    ),
 )
 
 CASES: tuple[Case, ...] = tuple(case for rows in _TABLE for case in rows())
-"""All cases.  A new activation is one line in `_TABLE`."""
+"""All cases.  A new activation or optimizer is one line in `_TABLE`."""
 
 
 def by_name(name: str) -> Case:

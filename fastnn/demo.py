@@ -210,13 +210,20 @@ def train(dataset: Dataset, recipe: Recipe, seed: int, label: str, max_steps: in
     return result
 
 
-def _promise(kept: bool, text: str) -> bool:
+def _report(kept: bool, text: str, promised: bool = True) -> bool:
+    """Print a line of the comparison; return whether no promise is broken by it."""
+    if not promised:
+        print(f"note  {text}{'' if kept else ': more than usual'} (promised for the digits, default seed and epochs)")
+        return True
     print(f"{'ok  ' if kept else 'FAIL'}  {text}")
     return kept
 
 
-def _compare(fast: Result, slow: Result, promised: float | None, total: int) -> bool:
-    """Print both results side by side; return whether every promise was kept."""
+def _compare(fast: Result, slow: Result, accuracy: float | None, total: int, promised: bool = True) -> bool:
+    """Print both results side by side; return whether every promise was kept.
+
+    `accuracy` is the promised one, if any; `promised` says whether the runs are promised to agree.
+    """
     steps = len(slow.losses)
     fast_time, slow_time = sum(fast.seconds[:steps]), sum(slow.seconds)
     compared = min(COMPARED_LOSSES, steps)
@@ -224,16 +231,14 @@ def _compare(fast: Result, slow: Result, promised: float | None, total: int) -> 
     print(f"\ntime of {steps} training steps: fastnn {fast_time:.2f} s, reference {slow_time:.2f} s,", end=" ")
     print(f"ratio {slow_time / fast_time:.1f} (NumPy does the matrix products in both)")
     kept = True
-    if promised is not None:
-        kept &= _promise(fast.accuracy >= promised, f"test accuracy {fast.accuracy:.4f}, at least {promised}")
-    kept &= _promise(
-        difference <= LOSS_TOLERANCE,
-        f"first {compared} losses differ by at most {difference:.1e}, allowed {LOSS_TOLERANCE:.0e}",
-    )
+    if accuracy is not None:
+        kept &= _report(fast.accuracy >= accuracy, f"test accuracy {fast.accuracy:.4f}, at least {accuracy}")
+    text = f"first {compared} losses differ by at most {difference:.1e}, allowed {LOSS_TOLERANCE:.0e}"
+    kept &= _report(difference <= LOSS_TOLERANCE, text if promised else text.partition(",")[0], promised)
     if steps == total:
         gap = abs(fast.accuracy - slow.accuracy)
         text = f"test accuracy of the reference {slow.accuracy:.4f}: {100 * gap:.2f} points apart, allowed 1"
-        kept &= _promise(gap <= ACCURACY_TOLERANCE, text)
+        kept &= _report(gap <= ACCURACY_TOLERANCE, text if promised else text.partition(",")[0], promised)
     return kept
 
 
@@ -251,12 +256,15 @@ def run(data: str | Path | None = None, epochs: int | None = None, seed: int = 0
     Returns
     -------
     int
-        0 if every promise was kept, else 1.  The test accuracy is promised for the default epochs and seed.
+        0 if every promise was kept, else 1.  The test accuracy is promised for the default epochs and seed, that
+        both runs agree for the digits with these: elsewhere a value within rounding of ReLU's kink can take them
+        apart, and the difference is only shown.
     """
     dataset = load_digits() if data is None else load_idx(data)
     recipe = DIGITS if data is None else MNIST
     known = data is None or dataset.train_images.shape == (60000, 28, 28)
-    promised = recipe.accuracy if known and seed == 0 and epochs in (None, recipe.epochs) else None
+    default = seed == 0 and epochs in (None, recipe.epochs)
+    accuracy = recipe.accuracy if known and default else None
     if epochs is not None:
         recipe = recipe._replace(epochs=epochs)
     if len(dataset.train_images) < recipe.batch_size:
@@ -269,7 +277,7 @@ def run(data: str | Path | None = None, epochs: int | None = None, seed: int = 0
     net = build((height, width), int(dataset.train_labels.max()) + 1, recipe, Generator(seed))
     print(f"{net.summary((recipe.batch_size, height, width))}\n")
 
-    results = []
+    results: list[Result] = []
     for label, context, limit in (
         ("fastnn", nullcontext(), None),
         ("reference", use_reference(), recipe.reference_steps),
@@ -278,4 +286,4 @@ def run(data: str | Path | None = None, epochs: int | None = None, seed: int = 0
             print(f"the reference, which is slow, runs the first {limit} of {total} steps only")
         with context:
             results.append(train(dataset, recipe, seed, label, limit))
-    return 0 if _compare(results[0], results[1], promised, total) else 1
+    return 0 if _compare(results[0], results[1], accuracy, total, default and data is None) else 1

@@ -28,10 +28,10 @@ from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
 
 HASHES = Path(__file__).with_name("hashes.json")
 WRITE = "FASTNN_WRITE_HASHES" in os.environ
+OPENMP = _core.config()["openmp"]
 DTYPES = (np.float32, np.float64)
 THREADS = (1, 2, 3, 7)
 OFFSETS = (0, 1, 5)  # elements past a 64-byte border
-TEAMS: set[int] = set()  # sizes of the teams since it was cleared
 
 Array = np.ndarray[Any, Any]
 Results = dict[str, Array]
@@ -43,6 +43,7 @@ def settings_restored() -> Iterator[None]:
     _core._set_grain(0)
     yield
     _core._set_grain(-1)
+    _core._set_cache_bytes(0, 0)
     fastnn.set_num_threads(None)
     fastnn.set_isa(isa)
 
@@ -67,6 +68,13 @@ def inputs_at(case: Case, shape: Any, dtype: Any, offset: int) -> dict[str, Any]
 
 def run(case: Case, shape: Any, dtype: Any, mode: str = "fresh", offset: int = 0, namespace: Any = F) -> Results:
     """All outputs of forward and backward; `mode` says where they are written."""
+    return run_counted(case, shape, dtype, mode, offset, namespace)[0]
+
+
+def run_counted(
+    case: Case, shape: Any, dtype: Any, mode: str, offset: int, namespace: Any = F
+) -> tuple[Results, list[int]]:
+    """What `run` gives, and the size of the largest team in forward and, if there is one, in backward."""
     inputs = inputs_at(case, shape, dtype, offset)
     out = {"fresh": None, "out": "new", "in place": case.in_place}[mode]
     target = None
@@ -78,8 +86,9 @@ def run(case: Case, shape: Any, dtype: Any, mode: str = "fresh", offset: int = 0
         target = moved(np.zeros_like(like), offset)
     elif out is not None and case.family != "optimizer":
         target = inputs[out]
+    _core._largest_team()
     outputs, saved = case.forward(namespace, inputs, out=target)
-    TEAMS.add(_core._last_team())
+    teams = [_core._largest_team()]
     # copied, as the in-place forms of backward may overwrite them
     results = {name: np.array(value) for name, value in outputs.items()}
     dy_target = None
@@ -87,9 +96,12 @@ def run(case: Case, shape: Any, dtype: Any, mode: str = "fresh", offset: int = 0
         dy_target = moved(np.zeros_like(inputs["dy"]), offset)
     elif mode == "in place" and "dy" in case.in_place_backward:
         dy_target = inputs["dy"]
-    results |= case.backward(namespace, inputs, saved, out=dy_target) or {}
-    TEAMS.add(_core._last_team())
-    return results
+    gradients = case.backward(namespace, inputs, saved, out=dy_target)
+    if gradients is not None:
+        results |= gradients
+        if any(gradient is not inputs["dy"] for gradient in gradients.values()):  # else nothing was to do
+            teams.append(_core._largest_team())
+    return results, teams
 
 
 def assert_same(got: Results, want: Results, where: str) -> None:
@@ -156,13 +168,12 @@ def test_bits_depend_on_nothing_but_the_inputs(case: Case) -> None:
         fastnn.set_isa(isa)
         fastnn.set_num_threads(threads)
         for (shape, dtype), want in zip(thinned(case), wanted, strict=True):
-            TEAMS.clear()
             for mode, offset in zip(modes, OFFSETS, strict=False):
-                got = run(case, shape, dtype, mode, offset)
-                assert_same(got, want, f"{shape} {dtype.__name__} {isa} {threads} threads {mode}")
-        # of the last, largest shape; a reduction by itself ends with a serial merge, which is what is reported
-        if case.family not in ("reduction", "loss"):
-            assert max(TEAMS) == threads, f"teams of {TEAMS} instead of {threads}"
+                got, teams = run_counted(case, shape, dtype, mode, offset)
+                where = f"{shape} {dtype.__name__} {isa} {threads} threads {mode}"
+                assert_same(got, want, where)
+                if shape is case.shapes[-1]:  # the largest, with work for seven threads in every op
+                    assert set(teams) == {threads if OPENMP else 1}, f"{where}: teams of {teams} in forward, backward"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -261,20 +272,16 @@ def test_fused_and_unfused_agree(case: Case) -> None:
             assert_same(run(case, shape, dtype), unfused, f"{shape} {dtype.__name__}")
 
 
-def test_streamed_outputs_have_the_same_bits() -> None:
-    """Outputs past the last-level cache take another path; the same elements in cache-sized parts do not."""
-    size = int(_core.config()["llc_bytes"]) // 4 + 129
-    if size > 1 << 25:
-        size = 1 << 25  # keep the test small; such caches are not exceeded here
-    x = np.random.default_rng(0).standard_normal(size, np.float32)
-    rng = fastnn.Generator(3)
-    whole, saved = F.dropout(x, 0.5, rng=rng)
-    assert saved is not None
-    gradient = F.dropout_backward(x, saved)
-    part = 100_001
-    for start in range(0, size, 50 * part):
-        stop = min(start + part, size)
-        piece, _ = F.dropout(x[start:stop], 0.5, rng=fastnn.Generator(3), first=start)
-        assert np.array_equal(whole[start:stop], piece)
-        assert np.array_equal(gradient[start:stop], piece)
-        assert np.array_equal(F.relu(x)[start:stop], F.relu(x[start:stop]))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_neither_streaming_nor_loop_order_matters(case: Case) -> None:
+    """With a last-level cache of one byte everything is written past it; L2 decides about channel after channel."""
+    runs = [(shape, DTYPES[i % 2], OFFSETS[i % 3]) for i, shape in enumerate(case.shapes)]
+    fastnn.set_num_threads(1)
+    wanted = [run(case, shape, dtype) for shape, dtype, _ in runs]
+    for isa, l2 in product(fastnn.available_isas(), (1, 1 << 30)):
+        fastnn.set_isa(isa)
+        fastnn.set_num_threads(1 if l2 == 1 else 3)
+        _core._set_cache_bytes(l2, 1)
+        for (shape, dtype, offset), want in zip(runs, wanted, strict=True):
+            got = run(case, shape, dtype, "out", offset)
+            assert_same(got, want, f"{shape} {dtype.__name__} {isa}, L2 of {l2} bytes")

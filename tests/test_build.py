@@ -11,6 +11,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import fastnn
 from fastnn import _core
 
@@ -39,7 +41,7 @@ def test_wheel_is_smaller_than_two_megabytes() -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as wheel:
         for path in package_files():
-            wheel.write(path, path.name)
+            wheel.write(path, str(path))
     assert Path(_core.__file__) in package_files()
     assert len(buffer.getvalue()) + LIBGOMP_BYTES < 2_000_000
 
@@ -61,6 +63,13 @@ def test_metadata() -> None:
 def test_every_public_name_is_there() -> None:
     missing = [name for name in fastnn.__all__ if not hasattr(fastnn, name)]
     assert missing == []
+
+
+def test_activation_layers_are_public_names_too() -> None:
+    assert {"LeakyReLU", "ReLU"} <= set(dir(fastnn))
+    assert fastnn.LeakyReLU is fastnn.layers.LeakyReLU
+    with pytest.raises(AttributeError, match="has no attribute 'Relu'"):
+        _ = fastnn.Relu
 
 
 def test_missing_extension_says_what_to_do(run_python, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import fastnn
 from fastnn import cli
+from fastnn.bench.harness import Bound
 
 
 def test_info_prints_the_configuration(capsys):
@@ -27,13 +28,36 @@ def test_demo_passes_its_options_on(monkeypatch):
     assert calls == [(None, None, 0), ("dir", 3, 9)]
 
 
+def test_bench_prints_the_table_and_checks_its_bounds(tmp_path, monkeypatch, capsys):
+    limits = iter((1e12, 0.0))
+    monkeypatch.setattr("fastnn.bench.rows.CaseRow._bound", lambda *_: Bound("floor", next(limits)))
+    arguments = ["bench", "--quick", "--only", "dropout/p=0.5 backward 1024", "--isa", fastnn.get_isa(), "--check"]
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert text == (tmp_path / "bench.txt").read_text() + "\n"
+    for word in ("working set", "parallel region", "numpy in place", "dropout/p=0.5 backward 1024", "1 of 1 bounds"):
+        assert word in text
+    assert cli.main(arguments) == 1
+    assert "missed: dropout/p=0.5 backward 1024" in capsys.readouterr().err
+
+
 def test_demo_reports_missing_files(tmp_path, capsys):
     assert cli.main(["demo", "--data", str(tmp_path)]) == 2
     assert "train-images-idx3-ubyte" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nothing"], ["demo", "--epochs", "0"], ["demo", "--seed", "-1"], ["info", "--fast"]]
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["demo", "--epochs", "0"],
+        ["demo", "--seed", "-1"],
+        ["info", "--fast"],
+        ["bench", "--isa", "z80"],
+        ["bench", "--only", "no such row"],
+        ["bench", "--threads", "0"],
+    ],
 )
 def test_wrong_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as error:

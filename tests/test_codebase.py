@@ -34,7 +34,8 @@ def without_comments(path: Path) -> str:
 
 def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Functions in a module's `__all__`, and public methods of the classes in it."""
-    for path in [PACKAGE / "reference.py", PACKAGE / "optim.py", PACKAGE / "random.py", PACKAGE / "losses.py"]:
+    optimizers = sorted((PACKAGE / "optim").glob("[!_]*.py"))
+    for path in [PACKAGE / "reference.py", *optimizers, PACKAGE / "random.py", PACKAGE / "losses.py"]:
         tree = ast.parse(path.read_text())
         exported: set[str] = set()
         for node in tree.body:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import fastnn
 import fastnn._core as _core
 import fastnn.functional as F
-from fastnn import act, layers, reference
+from fastnn import act, layers, optim, reference
 from fastnn.cases import CASES
 from fastnn.functional.activations import ACTIVATIONS
 
@@ -91,6 +92,21 @@ def test_activation_has_all_its_faces(name: str) -> None:
     assert list(entry.defaults) == [name for name, *_ in signature(layer) if name != "self"]
     assert list(entry.defaults.items()) == [(p, d) for p, _, d in signature(entry.forward) if p not in ("x", "out")]
     assert any(case.family == "activation" and case.ops[0] == name for case in CASES)
+
+
+def test_steps_of_the_kernel_table_are_those_of_functional() -> None:
+    assert {f"{name}_step" for name in _core.optimizer_names()} == {op for op in OPS if op.endswith("_step")}
+
+
+@pytest.mark.parametrize("name", _core.optimizer_names())
+def test_optimizer_has_all_its_faces(name: str) -> None:
+    step = f"{name}_step"
+    assert getattr(F, step) is getattr(optim, step)
+    assert step in optim.__all__ and step in reference.__all__
+    home = sys.modules[getattr(optim, step).__module__]
+    classes = [getattr(optim, name) for name in home.__all__ if inspect.isclass(getattr(home, name))]
+    assert classes and all(issubclass(kind, optim.Optimizer) for kind in classes)
+    assert any(case.family == "optimizer" and case.ops == (step,) for case in CASES)
 
 
 def test_stub_and_extension_have_the_same_names() -> None:

@@ -49,9 +49,19 @@ def test_different_losses_are_noticed(capsys):
     assert not demo._compare(fast, demo.Result([1.0, float("nan")], [2.0, 2.0], 0.99), 0.975, 2)
 
 
-def test_other_seeds_and_epochs_promise_no_accuracy(capsys):
+def test_what_is_not_promised_is_shown_and_does_not_fail(capsys):
+    fast, slow = demo.Result([1.0, 0.5], [1.0, 1.0], 0.99), demo.Result([1.0, 0.51], [2.0, 2.0], 0.97)
+    assert demo._compare(fast, slow, None, 2, promised=False)
+    losses, accuracy = capsys.readouterr().out.splitlines()[-2:]
+    assert losses.startswith("note  first 2 losses differ by at most 1.0e-02: more than usual (promised for the dig")
+    assert accuracy.startswith("note  test accuracy of the reference 0.9700: 2.00 points apart: more than usual")
+
+
+def test_other_seeds_and_epochs_promise_nothing(capsys):
     assert demo.run(epochs=1, seed=3) == 0
-    assert "at least" not in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "at least" not in text and "ok  " not in text
+    assert text.count("note  ") == 2
 
 
 # --------------------------------------------------------------------------------------------------------- IDX

@@ -236,7 +236,7 @@ def test_a_step_costs_little_python(monkeypatch):
     params = [np.zeros(shape, np.float32) for shape in ((32, 784), (32,), (10, 32), (10,))]
     grads = [np.zeros_like(param) for param in params]
     opt = Adam(params)
-    monkeypatch.setattr(_core, "adam", lambda *arguments: None)
+    monkeypatch.setattr(_core, "optimizer_step", lambda *arguments: None)
     best = min(_time(opt.step, grads) for _ in range(20))
     assert best < 10e-6
 
@@ -246,3 +246,44 @@ def _time(step, grads, repeats=200):
     for _ in range(repeats):
         step(grads)
     return (time.perf_counter() - start) / repeats
+
+
+def core_arguments():
+    arrays = [[np.ones(3), np.ones((2, 2))] for _ in range(4)]
+    return {"params": arrays[0], "grads": arrays[1], "states": arrays[2:], "scalars": [0.0] * 9, "clip_norm": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"name": "nothing"}, ValueError, "nothing"),
+        ({"states": [[np.ones(3), np.ones((2, 2))]]}, ValueError, "states: expected 2"),
+        ({"states": [None, [np.ones(3), np.ones((2, 2))]]}, TypeError, "exp_avgs: expected a sequence"),
+        ({"states": [[np.ones(3)] * 2, [np.ones(3), np.ones((2, 2))]]}, ValueError, r"exp_avgs\[1\]: expected shape"),
+        ({"params": [np.ones(3), np.ones((2, 2), np.float32)]}, TypeError, r"params\[1\]: expected the dtype"),
+        ({"params": 3}, TypeError, "params: expected a sequence"),
+        ({"grads": [np.ones(3), None]}, TypeError, r"grads\[1\]: expected a NumPy array"),
+        ({"scalars": [0.0] * 8}, ValueError, "scalars: expected 9"),
+        ({"scalars": [0.0] * 8 + ["1"]}, TypeError, "scalars: expected a number, got str"),
+        ({"clip_norm": 0.0}, ValueError, "clip_norm: expected None"),
+        ({"clip_norm": float("nan")}, ValueError, "clip_norm: expected None"),
+    ],
+)
+def test_the_native_step_checks_before_it_writes(change, error, message):
+    from fastnn import _core
+
+    arguments = {"name": "adam", **core_arguments(), **change}
+    with pytest.raises(error, match=message):
+        _core.optimizer_step(*arguments.values())
+    for arrays in (arguments["params"], *arguments["states"]):
+        if isinstance(arrays, list):
+            assert all((array == 1).all() for array in arrays)
+
+
+def test_overlap_names_both_arrays():
+    from fastnn import _core
+
+    arguments = core_arguments()
+    arguments["states"][1][0] = arguments["params"][0]
+    with pytest.raises(ValueError, match=r"(?=.*exp_avg_sqs\[0\])(?=.*params\[0\])"):
+        _core.optimizer_step("adam", *arguments.values())

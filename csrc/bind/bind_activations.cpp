@@ -1,5 +1,6 @@
 // Activations are builtins of their own, made from the registry: a call through vectorcall costs half of what a
 // pybind11 function with keywords costs.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,8 @@ struct Parameter {
 struct Builtin {
   int id;
   bool backward, output_form;
+  py::object from_output;        // of the parameters: whether the output determines the gradient
+  std::vector<double> accepted;  // parameters for which it was last true
   std::vector<Parameter> parameters;
   std::string name, doc;
   PyMethodDef method;
@@ -124,14 +127,31 @@ PyObject* forward(const Builtin& f, const Arguments& a) {
   return y.object().inc_ref().ptr();
 }
 
-PyObject* backward(const Builtin& f, const Arguments& a) {
+// Refuses output=True where the parameters are such that the output does not determine the gradient.
+void require_from_output(Builtin& f, const Arguments& a) {
+  if (std::equal(f.accepted.begin(), f.accepted.end(), a.p) && !f.accepted.empty()) return;
+  const bool determined =
+      f.parameters.size() == 1 ? f.from_output(a.p[0]).cast<bool>() : f.from_output(a.p[0], a.p[1]).cast<bool>();
+  if (determined) {
+    f.accepted.assign(a.p, a.p + f.parameters.size());
+    return;
+  }
+  std::string names, values;
+  for (std::size_t k = 0; k < f.parameters.size(); ++k) {
+    names += (k > 0 ? ", " : "") + f.parameters[k].name;
+    values += (k > 0 ? ", " : "") + std::string(py::str(py::float_(a.p[k])));
+  }
+  throw py::value_error(
+      names + ": with output=True expected values for which the output determines the gradient, got " + values);
+}
+
+PyObject* backward(Builtin& f, const Arguments& a) {
   const Array dy = in(a.dy, "dy");
   const Array x = in(a.x, "x", dy);
   const Array dx = out(a.out, "out", dy);
   refuse_overlap(dx, "out", dy, "dy", true);
   refuse_overlap(dx, "out", x, "x", true);
-  if (a.output && f.name == "leaky_relu_backward" && !(a.p[0] > 0))
-    throw py::value_error("negative_slope: expected a number > 0 with output=True, got " + std::to_string(a.p[0]));
+  if (a.output && !f.parameters.empty()) require_from_output(f, a);
   by_dtype(dy, [&](auto t) {
     using T = decltype(t);
     const ReleaseGil release(dy.size());
@@ -142,7 +162,7 @@ PyObject* backward(const Builtin& f, const Arguments& a) {
 }
 
 PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* names) {
-  const auto* const f = static_cast<const Builtin*>(PyCapsule_GetPointer(self, "fastnn.activation"));
+  auto* const f = static_cast<Builtin*>(PyCapsule_GetPointer(self, "fastnn.activation"));
   try {
     const Arguments a = parse(*f, args, n, names);
     return f->backward ? backward(*f, a) : forward(*f, a);
@@ -158,12 +178,13 @@ PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* na
   return nullptr;
 }
 
-py::object make_builtin(const std::string& name, int id, bool is_backward, bool output_form, const py::dict& defaults,
-                        const std::string& doc) {
+py::object make_builtin(const std::string& name, int id, bool is_backward, const py::object& from_output,
+                        const py::dict& defaults, const std::string& doc) {
   auto f = std::make_unique<Builtin>();
   f->id = id;
   f->backward = is_backward;
-  f->output_form = output_form;
+  f->output_form = is_backward && !from_output.is_none();
+  f->from_output = from_output;
   f->name = name + (is_backward ? "_backward" : "");
   std::string signature = f->name + (is_backward ? "(dy, x" : "(x");
   for (const auto& item : defaults) {
@@ -172,7 +193,7 @@ py::object make_builtin(const std::string& name, int id, bool is_backward, bool 
     f->parameters.push_back({parameter, item.second.cast<double>(), PyUnicode_InternFromString(parameter.c_str())});
   }
   if (f->parameters.size() > 2) throw py::value_error("an activation has at most two parameters");
-  f->doc = signature + (output_form ? ", *, output=False, out=None)" : ", *, out=None)") + "\n--\n\n" + doc;
+  f->doc = signature + (f->output_form ? ", *, output=False, out=None)" : ", *, out=None)") + "\n--\n\n" + doc;
   f->method = {f->name.c_str(), reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call)),
                METH_FASTCALL | METH_KEYWORDS, f->doc.c_str()};
   Builtin* const kept = f.release();  // builtins of a module are never freed
@@ -181,14 +202,16 @@ py::object make_builtin(const std::string& name, int id, bool is_backward, bool 
   return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&kept->method, self.ptr(), module.ptr()));
 }
 
-py::tuple activation_builtins(const std::string& name, const py::dict& defaults, const std::string& doc,
-                              const std::string& backward_doc) {
+py::tuple activation_builtins(const std::string& name, const py::dict& defaults, const py::object& from_output,
+                              const std::string& doc, const std::string& backward_doc) {
   const Kernels<float>& k = kernels<float>();
-  for (int id = 0; id < k.activation_count; ++id)
-    if (name == k.activations[id].name)
-      return py::make_tuple(
-          make_builtin(name, id, false, false, defaults, doc),
-          make_builtin(name, id, true, k.activations[id].backward_output != nullptr, defaults, backward_doc));
+  for (int id = 0; id < k.activation_count; ++id) {
+    if (name != k.activations[id].name) continue;
+    if (from_output.is_none() == (k.activations[id].backward_output != nullptr))
+      throw py::value_error(name + ": the kernel and the declaration must agree on a backward from the output");
+    return py::make_tuple(make_builtin(name, id, false, from_output, defaults, doc),
+                          make_builtin(name, id, true, from_output, defaults, backward_doc));
+  }
   throw py::value_error("no kernel of an activation '" + name + "'");
 }
 
@@ -202,8 +225,9 @@ py::tuple activation_names() {
 }  // namespace
 
 void bind_activations(py::module_& m) {
-  m.def("activation_builtins", activation_builtins, py::arg("name"), py::arg("defaults"), py::arg("doc"),
-        py::arg("backward_doc"), "The builtins (forward, backward) of an activation of the kernel table.");
+  m.def("activation_builtins", activation_builtins, py::arg("name"), py::arg("defaults"), py::arg("from_output"),
+        py::arg("doc"), py::arg("backward_doc"),
+        "The builtins (forward, backward) of an activation of the kernel table.");
   m.def("activation_names", activation_names, "Names in the kernel table, in the order of their numbers.");
 }
 

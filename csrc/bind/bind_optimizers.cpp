@@ -1,170 +1,206 @@
+// A training step is one call for all tensors. With many small tensors the checks are most of its cost, so lists are
+// read without generic sequence access, and "params[3]" is spelled out only when it is in an error.
 #include <algorithm>
-#include <cmath>
+#include <cstring>
 #include <string>
 #include <vector>
 
+#include "../dispatch.hpp"
 #include "../ops/ops.hpp"
 #include "array.hpp"
 
 namespace fastnn {
 namespace {
 
+std::string indexed(const char* name, std::size_t i) {
+  return std::string(name) + "[" + std::to_string(i) + "]";
+}
+
+// The items of a list or tuple as they are, of another sequence as a list.
+class Items {
+ public:
+  Items(py::handle h, const char* name) : items_(py::reinterpret_steal<py::object>(PySequence_Fast(h.ptr(), ""))) {
+    if (items_) return;
+    PyErr_Clear();
+    throw py::type_error(std::string(name) + ": expected a sequence, got " + Py_TYPE(h.ptr())->tp_name);
+  }
+  Items(py::handle h, const char* name, std::size_t n, const char* what) : Items(h, name) {
+    if (size() != n)
+      throw py::value_error(std::string(name) + ": expected " + std::to_string(n) + " " + what + ", got " +
+                            std::to_string(size()));
+  }
+  std::size_t size() const { return static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items_.ptr())); }
+  py::handle operator[](std::size_t i) const {
+    return PySequence_Fast_GET_ITEM(items_.ptr(), static_cast<Py_ssize_t>(i));
+  }
+
+ private:
+  py::object items_;
+};
+
 // The arrays of a step: every argument is checked before anything is written.
 class Step {
  public:
-  Step(const py::sequence& parameters, const py::sequence& gradients) : count_(py::len(parameters)) {
-    parameters_.reserve(count_);
-    gradients_.reserve(count_);
-    require_length(gradients, "grads");
-    for (std::size_t i = 0; i < count_; ++i) {
-      parameters_.push_back(update(parameters[i], named("params", i).c_str()));
-      if (i > 0 && parameters_[i].dtype() != parameters_[0].dtype())
-        throw py::type_error(named("params", i) + ": expected the dtype of params[0]");
-      gradients_.push_back(in(gradients[i], named("grads", i).c_str(), parameters_[i]));
+  Step(const OptimizerKernel<float>& rule, py::handle params, py::handle grads, py::handle states) {
+    const Items parameters(params, "params");
+    count_ = parameters.size();
+    std::size_t named = 0;
+    while (named < kMaxStates && rule.states[named]) ++named;
+    const Items kinds(states, "states", named, "sequences of arrays");
+    arrays_.reserve(count_ * (2 + named));
+    add(parameters, "params", true, [&](py::handle h, const char* name, std::size_t) {
+      Array array = update(h, name);
+      if (!arrays_.empty() && array.dtype() != arrays_[0].dtype())
+        throw py::type_error(std::string(name) + ": expected the dtype of params[0]");
+      return array;
+    });
+    add(Items(grads, "grads", count_, "arrays"), "grads", false,
+        [&](py::handle h, const char* name, std::size_t i) { return in(h, name, arrays_[i]); });
+    for (std::size_t k = 0; k < named; ++k) {
+      if (kinds[k].is_none() && k + static_cast<std::size_t>(rule.optional_states) >= named) continue;
+      state_[k] = arrays_.size();
+      add(Items(kinds[k], rule.states[k], count_, "arrays"), rule.states[k], true,
+          [&](py::handle h, const char* name, std::size_t i) { return update(h, name, arrays_[i]); });
     }
-  }
-
-  void add_state(const py::object& state, const char* name) {
-    const auto arrays = state.cast<py::sequence>();
-    require_length(arrays, name);
-    std::vector<Array>& kept = states_.emplace_back();
-    kept.reserve(count_);
-    for (std::size_t i = 0; i < count_; ++i) kept.push_back(update(arrays[i], named(name, i).c_str(), parameters_[i]));
-    names_.push_back(name);
-  }
-
-  // Written arrays must be apart from each other and from the gradients. Sorted by address, neighbours are enough.
-  void refuse_overlaps() const {
-    struct Range {
-      const char *low, *high;
-      bool written;
-      const char* name;
-      std::size_t i;
-    };
-    std::vector<Range> ranges;
-    ranges.reserve(count_ * (2 + states_.size()));
-    const auto add = [&](const Array& a, bool written, const char* name, std::size_t i) {
-      if (a.size() > 0) ranges.push_back({a.low(), a.high(), written, name, i});
-    };
-    for (std::size_t i = 0; i < count_; ++i) {
-      add(parameters_[i], true, "params", i);
-      add(gradients_[i], false, "grads", i);
-      for (std::size_t s = 0; s < states_.size(); ++s) add(states_[s][i], true, names_[s], i);
-    }
-    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.low < b.low; });
-    const Range *reach = nullptr, *written_reach = nullptr;  // of what came before, those that end last
-    for (const Range& r : ranges) {
-      const Range* const other = r.written ? reach : written_reach;
-      if (other && r.low < other->high)
-        throw py::value_error(named(r.name, r.i) + ": expected memory apart from " + named(other->name, other->i) +
-                              ", got overlapping arrays");
-      if (!reach || r.high > reach->high) reach = &r;
-      if (r.written && (!written_reach || r.high > written_reach->high)) written_reach = &r;
-    }
+    refuse_overlaps();
   }
 
   // Calls body(tensors) with the tensors' type.
   template <class Body>
-  double run(const Body& body) const {
-    if (count_ == 0) return 0;
-    return by_dtype(parameters_[0], [&](auto t) {
+  void run(const Body& body) const {
+    if (count_ == 0) return;
+    by_dtype(arrays_[0], [&](auto t) {
       using T = decltype(t);
-      std::vector<Tensor<T>> tensors;
-      tensors.reserve(count_);
+      std::vector<Span<T>> tensors(count_);
       index elements = 0;
       for (std::size_t i = 0; i < count_; ++i) {
-        const auto state = [&](std::size_t s) {
-          return s < states_.size() ? states_[s][i].template data<T>() : nullptr;
-        };
-        tensors.push_back(
-            {parameters_[i].data<T>(), gradients_[i].data<T>(), state(0), state(1), parameters_[i].size()});
-        elements += parameters_[i].size();
+        Span<T>& tensor = tensors[i];
+        tensor.parameter = arrays_[i].data<T>();
+        tensor.gradient = arrays_[count_ + i].data<T>();
+        for (int k = 0; k < kMaxStates; ++k)
+          tensor.state[k] = state_[k] > 0 ? arrays_[state_[k] + i].data<T>() : nullptr;
+        tensor.n = arrays_[i].size();
+        elements += tensor.n;
       }
       const ReleaseGil release(elements);
-      return body(tensors);
+      body(tensors);
     });
   }
 
  private:
-  static std::string named(const char* name, std::size_t i) {
-    return std::string(name) + "[" + std::to_string(i) + "]";
+  struct Group {
+    const char* name;
+    bool written;
+  };
+
+  // Takes in the arrays of one list: check(item, name, number) gives the array.
+  template <class Check>
+  void add(const Items& items, const char* name, bool written, const Check& check) {
+    groups_[group_count_++] = {name, written};
+    for (std::size_t i = 0; i < count_; ++i) {
+      try {
+        arrays_.push_back(check(items[i], name, i));
+      } catch (const py::builtin_exception&) {
+        check(items[i], indexed(name, i).c_str(), i);  // fails again, with the whole name
+        throw;
+      }
+    }
   }
 
-  void require_length(const py::sequence& arrays, const char* name) const {
-    if (py::len(arrays) != count_)
-      throw py::value_error(std::string(name) + ": expected " + std::to_string(count_) + " arrays, got " +
-                            std::to_string(py::len(arrays)));
+  const Group& group(std::size_t a) const { return groups_[a / count_]; }
+  std::string name(std::size_t a) const { return indexed(group(a).name, a % count_); }
+
+  // Written arrays must be apart from each other and from the gradients. Sorted by address, neighbours are enough.
+  void refuse_overlaps() const {
+    struct Start {
+      const char* low;
+      std::size_t array;
+    };
+    std::vector<Start> starts;
+    starts.reserve(arrays_.size());
+    for (std::size_t a = 0; a < arrays_.size(); ++a)
+      if (arrays_[a].size() > 0) starts.push_back({arrays_[a].low(), a});
+    std::sort(starts.begin(), starts.end(), [](const Start& a, const Start& b) { return a.low < b.low; });
+    const Start *reach = nullptr, *written_reach = nullptr;  // of what came before, those that end last
+    for (const Start& start : starts) {
+      const bool written = group(start.array).written;
+      const Start* const other = written ? reach : written_reach;
+      if (other && start.low < arrays_[other->array].high())
+        throw py::value_error(name(start.array) + ": expected memory apart from " + name(other->array) +
+                              ", got overlapping arrays");
+      const char* const high = arrays_[start.array].high();
+      if (!reach || high > arrays_[reach->array].high()) reach = &start;
+      if (written && (!written_reach || high > arrays_[written_reach->array].high())) written_reach = &start;
+    }
   }
 
-  std::size_t count_;
-  std::vector<Array> parameters_, gradients_;
-  std::vector<std::vector<Array>> states_;
-  std::vector<const char*> names_;
+  std::size_t count_ = 0;
+  std::vector<Array> arrays_;           // parameters, gradients, then the states that are there
+  std::size_t state_[kMaxStates] = {};  // where the arrays of a state begin; 0: not there
+  Group groups_[2 + kMaxStates] = {};   // of `count_` arrays each
+  std::size_t group_count_ = 0;
 };
 
-// The factor of the global-norm clip, and the norm (0 when there is no clip).
-template <class T>
-double clip_factor(const std::vector<Tensor<T>>& tensors, double clip_norm, double* norm) {
-  *norm = 0;
-  if (clip_norm < 0) return 1;
-  *norm = gradient_norm(tensors);
-  const double factor = clip_norm / (*norm + 1e-6);
-  return factor < 1 ? factor : factor >= 1 ? 1 : factor;  // NaN stays
+int rule_of(const char* name) {
+  const Kernels<float>& k = kernels<float>();
+  for (int id = 0; id < k.optimizer_count; ++id)
+    if (std::strcmp(k.optimizers[id].name, name) == 0) return id;
+  throw py::value_error("no kernel of an optimizer '" + std::string(name) + "'");
 }
 
-double sgd_(const py::sequence& parameters, const py::sequence& gradients, const py::object& buffers, double lr,
-            double momentum, double dampening, double weight_decay, bool nesterov, bool first_step, double clip_norm) {
-  Step step(parameters, gradients);
-  if (!buffers.is_none()) step.add_state(buffers, "momentum_buffers");
-  step.refuse_overlaps();
-  return step.run([&](const auto& tensors) {
-    using T = std::remove_pointer_t<decltype(tensors[0].parameter)>;
-    double norm;
-    const double clip = clip_factor(tensors, clip_norm, &norm);
-    const Sgd<T> rule{static_cast<T>(clip),
-                      static_cast<T>(lr),
-                      static_cast<T>(momentum),
-                      static_cast<T>(1 - dampening),
-                      static_cast<T>(weight_decay),
-                      nesterov,
-                      first_step,
-                      !buffers.is_none()};
-    sgd(tensors, rule);
-    return norm;
-  });
+double number(py::handle h, const char* name) {
+  const double value = PyFloat_AsDouble(h.ptr());
+  if (value != -1 || !PyErr_Occurred()) return value;
+  PyErr_Clear();
+  throw py::type_error(std::string(name) + ": expected a number, got " + Py_TYPE(h.ptr())->tp_name);
 }
 
-double adam_(const py::sequence& parameters, const py::sequence& gradients, const py::object& exp_avgs,
-             const py::object& exp_avg_sqs, double lr, double beta1, double beta2, double eps, double weight_decay,
-             bool decoupled, double bias_correction1, double bias_correction2, double clip_norm) {
-  Step step(parameters, gradients);
-  step.add_state(exp_avgs, "exp_avgs");
-  step.add_state(exp_avg_sqs, "exp_avg_sqs");
-  step.refuse_overlaps();
-  return step.run([&](const auto& tensors) {
+// The factor that brings a norm down to `clip_norm`.
+double clip_factor(double norm, double clip_norm) {
+  const double factor = clip_norm / (norm + 1e-6);
+  return factor >= 1 ? 1 : factor;  // NaN stays
+}
+
+py::object optimizer_step(const char* name, py::handle params, py::handle grads, py::handle states, py::handle scalars,
+                          py::handle clip_norm) {
+  const int id = rule_of(name);
+  const OptimizerKernel<float>& rule = kernels<float>().optimizers[id];
+  const Items given(scalars, "scalars", static_cast<std::size_t>(rule.scalars), "numbers");
+  double numbers[kMaxScalars];
+  for (int k = 0; k < rule.scalars; ++k) numbers[k] = number(given[static_cast<std::size_t>(k)], "scalars");
+  const bool clipped = !clip_norm.is_none();
+  const double limit = clipped ? number(clip_norm, "clip_norm") : 0;
+  if (clipped && !(limit > 0))
+    throw py::value_error("clip_norm: expected None or a number > 0, got " + std::string(py::str(clip_norm)));
+
+  double norm = 0;
+  Step(rule, params, grads, states).run([&](const auto& tensors) {
     using T = std::remove_pointer_t<decltype(tensors[0].parameter)>;
-    double norm;
-    const double clip = clip_factor(tensors, clip_norm, &norm);
-    const Adam<T> rule{static_cast<T>(clip),
-                       static_cast<T>(lr / bias_correction1),
-                       static_cast<T>(beta1),
-                       static_cast<T>(1 - beta1),
-                       static_cast<T>(beta2),
-                       static_cast<T>(1 - beta2),
-                       static_cast<T>(eps),
-                       static_cast<T>(decoupled ? 0 : weight_decay),
-                       static_cast<T>(decoupled ? 1 - lr * weight_decay : 1),
-                       static_cast<T>(1 / std::sqrt(bias_correction2))};
-    adam(tensors, rule);
-    return norm;
+    T rounded[kMaxScalars];
+    for (int k = 0; k < rule.scalars; ++k) rounded[k] = static_cast<T>(numbers[k]);
+    if (clipped) norm = gradient_norm(tensors);
+    optimize(id, tensors, rounded, static_cast<T>(clipped ? clip_factor(norm, limit) : 1));
   });
+  if (clipped) return py::float_(norm);
+  return py::none();
+}
+
+py::tuple optimizer_names() {
+  const Kernels<float>& k = kernels<float>();
+  py::tuple names(static_cast<std::size_t>(k.optimizer_count));
+  for (int id = 0; id < k.optimizer_count; ++id) names[static_cast<std::size_t>(id)] = k.optimizers[id].name;
+  return names;
 }
 
 }  // namespace
 
 void bind_optimizers(py::module_& m) {
-  m.def("sgd", sgd_);
-  m.def("adam", adam_);
+  m.def("optimizer_step", optimizer_step,
+        "One step on all tensors: (name, params, grads, states, scalars, clip_norm) -> norm, or None without "
+        "clip_norm.\n\n"
+        "states has a sequence of arrays for each state of the rule, None for an optional one that is not used;\n"
+        "scalars are the rule's numbers, in the order of csrc/kernels/optimizers.hpp.");
+  m.def("optimizer_names", optimizer_names, "Names in the kernel table, in the order of their numbers.");
 }
 
 }  // namespace fastnn

@@ -88,6 +88,8 @@ void bind_runtime(py::module_& m) {
   m.def("_set_spin_bounded", &parallel::set_spin_bounded, py::arg("bounded"));
   m.def("_set_grain", &parallel::set_grain, py::arg("ns"));
   m.def("_last_team", [] { return parallel::last_team_size.load(); });
+  m.def("_largest_team", &parallel::largest_team);
+  m.def("_set_cache_bytes", &set_cache_bytes, py::arg("l2"), py::arg("llc"));
   m.def("_cgroup_limits", &cgroup_limits, py::arg("root"));
 }
 

@@ -20,16 +20,19 @@ struct Identity {
   static FASTNN_INLINE T backward(T dy, T, T, T) { return dy; }
 };
 
-// Sources. Pointers are at the segment's first element; `shift` leads to another strip with the same parameters.
+// Sources. Pointers are at the first element of a strip; `shift` leads to another strip with the same parameters.
+//   centred(i)   x + bias, less the mean where there is one
+//   affine(c)    what reaches the residual
 template <class T, bool Rows, bool Centred>
 struct Source;
 
 template <class T>
-struct Source<T, false, false> {  // x + bias of the channel
+struct Source<T, false, false> {
   const T* FASTNN_RESTRICT x;
   T bias;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p) : x(x_), bias(m.bias[p]) {}
-  FASTNN_INLINE T operator()(index i, index shift) const { return x[i + shift] + bias; }
+  FASTNN_INLINE T centred(index i, index shift) const { return x[i + shift] + bias; }
+  FASTNN_INLINE T affine(T c, index) const { return c; }
 };
 
 template <class T>
@@ -37,7 +40,8 @@ struct Source<T, true, false> {
   const T* FASTNN_RESTRICT x;
   const T* FASTNN_RESTRICT bias;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p) : x(x_), bias(m.bias + p) {}
-  FASTNN_INLINE T operator()(index i, index shift) const { return x[i + shift] + bias[i]; }
+  FASTNN_INLINE T centred(index i, index shift) const { return x[i + shift] + bias[i]; }
+  FASTNN_INLINE T affine(T c, index) const { return c; }
 };
 
 // Normalised: the mean is subtracted in two parts, because x * alpha + beta loses it (mean 1e4, std 0.1).
@@ -47,7 +51,8 @@ struct Source<T, false, true> {
   T bias, hi, lo, scale, beta;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p)
       : x(x_), bias(m.bias[p]), hi(m.hi[p]), lo(m.lo[p]), scale(m.scale[p]), beta(m.beta[p]) {}
-  FASTNN_INLINE T operator()(index i, index shift) const { return (((x[i + shift] + bias) - hi) - lo) * scale + beta; }
+  FASTNN_INLINE T centred(index i, index shift) const { return ((x[i + shift] + bias) - hi) - lo; }
+  FASTNN_INLINE T affine(T c, index) const { return c * scale + beta; }
 };
 
 template <class T>
@@ -57,180 +62,185 @@ struct Source<T, true, true> {
       *FASTNN_RESTRICT beta;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p)
       : x(x_), bias(m.bias + p), hi(m.hi + p), lo(m.lo + p), scale(m.scale + p), beta(m.beta + p) {}
-  FASTNN_INLINE T operator()(index i, index shift) const {
-    return (((x[i + shift] + bias[i]) - hi[i]) - lo[i]) * scale[i] + beta[i];
-  }
+  FASTNN_INLINE T centred(index i, index shift) const { return ((x[i + shift] + bias[i]) - hi[i]) - lo[i]; }
+  FASTNN_INLINE T affine(T c, index i) const { return c * scale[i] + beta[i]; }
 };
 
-template <class T>
-FASTNN_INLINE T keep_or_zero(std::int32_t bits, std::int32_t threshold, T kept) {
-  return bits < threshold ? kept : T(0);
-}
-
-// Strips that share channel parameters are taken several at a time, so that rows of parameters are loaded once for all.
-struct Strips {
-  index in, out;  // from one strip to the next, in the arrays and in what is written
-};
+// Strips that share channel parameters are taken in pairs, so that rows of parameters are loaded half as often. (Four
+// at once would fight for the same cache sets where rows are a multiple of 4 KB long.)
+constexpr int kPair = 2;
 
 // y may be x or the residual itself: every element is read before it is written.
-template <class T, template <class> class A, bool Residual, bool Dropout, int Rows, class S>
-FASTNN_INLINE void forward_loop(const S& source, const T* residual, const std::int32_t* FASTNN_RESTRICT bits,
-                                const Epilogue<T>& e, T* y, index n, Strips strips) {
-  const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
-  const std::int32_t threshold = e.threshold;
+template <class T, template <class> class A, bool Residual, int Strips, class S>
+FASTNN_INLINE void forward_loop(const S& source, const T* residual, const Epilogue<T>& e, T* y, index n, index in,
+                                index out) {
+  const T p0 = e.p0, p1 = e.p1;
 #pragma GCC ivdep
   for (index i = 0; i < n; ++i)
-    for (int r = 0; r < Rows; ++r) {
-      T v = source(i, r * strips.in);
-      if constexpr (Residual) v = v + residual[i + r * strips.in];
-      v = A<T>::forward(v, p0, p1);
-      if constexpr (Dropout) v = keep_or_zero(bits[i], threshold, v * scale);
-      y[i + r * strips.out] = v;
+    for (int r = 0; r < Strips; ++r) {
+      T v = source.affine(source.centred(i, r * in), i);
+      if constexpr (Residual) v = v + residual[i + r * in];
+      y[i + r * out] = A<T>::forward(v, p0, p1);
     }
 }
 
-template <class T, template <class> class A, bool Residual, bool Dropout, int Rows, class S>
-FASTNN_INLINE void backward_loop(const S& source, const T* dy, const T* residual,
-                                 const std::int32_t* FASTNN_RESTRICT bits, const Epilogue<T>& e, T* dv, index n,
-                                 Strips strips) {
-  const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
-  const std::int32_t threshold = e.threshold;
+// dz = dy * f'(v), strips of dy `from` apart; dz may be dy itself.
+template <class T, template <class> class A, bool Residual, int Strips, class S>
+FASTNN_INLINE void backward_loop(const S& source, const T* dy, index from, const T* residual, const Epilogue<T>& e,
+                                 T* dz, index n, index in, index out) {
+  const T p0 = e.p0, p1 = e.p1;
 #pragma GCC ivdep
   for (index i = 0; i < n; ++i)
-    for (int r = 0; r < Rows; ++r) {
-      T v = source(i, r * strips.in);
-      if constexpr (Residual) v = v + residual[i + r * strips.in];
-      T d = dy[i + r * strips.in];
-      if constexpr (Dropout) d = keep_or_zero(bits[i], threshold, d * scale);
-      dv[i + r * strips.out] = A<T>::backward(d, v, p0, p1);
+    for (int r = 0; r < Strips; ++r) {
+      T v = source.affine(source.centred(i, r * in), i);
+      if constexpr (Residual) v = v + residual[i + r * in];
+      dz[i + r * out] = A<T>::backward(dy[i + r * from], v, p0, p1);
     }
 }
 
-// Dropout alone, on a block.
+// y = keep ? x * keep_scale : 0; y may be x itself.
 template <class T>
-void drop_block(const T* x, const std::int32_t* FASTNN_RESTRICT bits, const Epilogue<T>& e, T* y, index n) {
+FASTNN_NOINLINE void drop_block(const T* x, const std::int32_t* FASTNN_RESTRICT bits, const Epilogue<T>& e, T* y,
+                                index n) {
   const T scale = e.keep_scale;
   const std::int32_t threshold = e.threshold;
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i) y[i] = keep_or_zero(bits[i], threshold, x[i] * scale);
+  for (index i = 0; i < n; ++i) {
+    const T kept = x[i] * scale;
+    y[i] = bits[i] < threshold ? kept : T(0);
+  }
 }
 
 enum class Fused { none, relu, leaky_relu, block };
 
 template <class T>
 FASTNN_INLINE Fused fused_activation(const Epilogue<T>& e) {
-  return e.activation < 0    ? Fused::none
-         : e.activation == 0 ? Fused::relu
-         : e.activation == 1 ? Fused::leaky_relu
-                             : Fused::block;
+  switch (e.activation) {
+    case -1:
+      return Fused::none;
+    case 0:
+      return Fused::relu;
+    case 1:
+      return Fused::leaky_relu;
+    default:
+      return Fused::block;
+  }
 }
 
-// The epilogue over one kernel call: keeps the random bits of neighbouring blocks together.
+// A gradient on its way back through the epilogue: values whose strips are `stride` apart, and the activation that
+// they have not passed yet.
+template <class T>
+struct Incoming {
+  const T* dy;
+  index stride;
+  Fused left;
+};
+
+// The epilogue over one kernel call. Strips hold n <= kBlock elements each; dropout's bits of neighbouring strips are
+// kept together.
 template <class T, class S>
 class EpilogueRunner {
  public:
   FASTNN_INLINE EpilogueRunner(const T* x, const ChannelMap<T>& map, const Epilogue<T>& e, bool x_is_output)
       : x_(x), map_(map), e_(e), fused_(fused_activation(e)), x_is_output_(x_is_output) {
     // relu's output is 0 wherever an element was dropped, so its gradient needs no bits: a block of zeros keeps all.
-    replay_ = e.threshold >= 0 && !(x_is_output && fused_ == Fused::relu);
-    if (e.threshold == 0) replay_ = false;  // nothing is kept: zeros are not below 0
+    // A threshold of 0 keeps nothing, whatever the bits.
+    replay_ = e.threshold > 0 && !(x_is_output && fused_ == Fused::relu);
     if (e.threshold >= 0 && !replay_)
       for (index i = 0; i < kBlock; ++i) zeros_[i] = 0;
   }
 
-  // y[0..n) = the output for elements [g, g + n), n <= kBlock.
-  void forward(index g, index n, T* y) {
-    const T* residual = e_.residual ? e_.residual + g : nullptr;
-    const std::int32_t* bits = dropout_bits(g, n);
-    switch (fused_) {
-      case Fused::none:
-        forward_segments<Identity>(g, n, residual, bits, y);
-        break;
-      case Fused::relu:
-        forward_segments<Relu>(g, n, residual, bits, y);
-        break;
-      case Fused::leaky_relu:
-        forward_segments<LeakyRelu>(g, n, residual, bits, y);
-        break;
-      case Fused::block: {
-        T v[kBlock];
-        forward_segments<Identity>(g, n, residual, nullptr, v);
-        activation_table<T>[e_.activation].forward(v, bits ? v : y, n, e_.p0, e_.p1);
-        if (bits) drop_block(v, bits, e_, y, n);
-      }
+  // y = the output for `Strips` strips of n elements from g on, `in` apart; theirs in y are `out` apart. A pair has the
+  // parameters from entry p on; a single strip is any stretch of memory and finds its own.
+  template <int Strips>
+  FASTNN_NOINLINE void forward(index g, index n, index p, T* y, index in, index out) {
+    const T* const residual = residual_at(g);
+    if (fused_ == Fused::relu)
+      forward_any<Relu, Strips>(g, n, p, residual, y, in, out);
+    else if (fused_ == Fused::leaky_relu)
+      forward_any<LeakyRelu, Strips>(g, n, p, residual, y, in, out);
+    else
+      forward_any<Identity, Strips>(g, n, p, residual, y, in, out);
+    if (fused_ != Fused::block && e_.threshold < 0) return;
+    for (int r = 0; r < Strips; ++r) {
+      T* const to = y + r * out;
+      if (fused_ == Fused::block) activation_table<T>[e_.activation].forward(to, to, n, e_.p0, e_.p1);
+      if (e_.threshold >= 0) drop_block(to, bits(g + r * in, n), e_, to, n);
     }
   }
 
-  // The gradient that reaches v for elements [g, g + n); written to dv, or dy itself where nothing has to be done.
-  const T* backward(index g, index n, const T* dy, T* dv) {
-    const T* residual = e_.residual && !x_is_output_ ? e_.residual + g : nullptr;
-    const std::int32_t* bits = dropout_bits(g, n);
-    switch (fused_) {
-      case Fused::none:
-        if (!bits) return dy;
-        drop_block(dy, bits, e_, dv, n);
-        break;
-      case Fused::relu:
-        backward_segments<Relu>(g, n, dy, residual, bits, dv);
-        break;
-      case Fused::leaky_relu:
-        backward_segments<LeakyRelu>(g, n, dy, residual, bits, dv);
-        break;
-      case Fused::block: {
-        const ActivationKernel<T>& f = activation_table<T>[e_.activation];
-        T d[kBlock], v[kBlock];
-        if (bits) drop_block(dy, bits, e_, d, n);
-        if (x_is_output_) {
-          f.backward_output(bits ? d : dy, x_ + g, dv, n, e_.p0, e_.p1);
-        } else {
-          forward_segments<Identity>(g, n, residual, nullptr, v);
-          f.backward(bits ? d : dy, v, dv, n, e_.p0, e_.p1);
-        }
-      }
+  // The gradient after dropout; after the activation as well where `all` is asked for or where the activation is not
+  // one of those that loops have compiled in (or has a residual to add first). Written to `to`, its strips `out`
+  // apart, where anything has to be done.
+  template <int Strips>
+  FASTNN_NOINLINE Incoming<T> backward(index g, index n, index p, const T* dy, T* to, index in, index out, bool all) {
+    Incoming<T> d{dy, in, fused_};
+    if (e_.threshold >= 0) {
+      for (int r = 0; r < Strips; ++r) drop_block(dy + r * in, bits(g + r * in, n), e_, to + r * out, n);
+      d.dy = to;
+      d.stride = out;
     }
-    return dv;
+    const T* const residual = residual_at(g);
+    if (fused_ == Fused::none || !(all || residual || fused_ == Fused::block)) return d;
+    pass_activation<Strips>(g, n, p, residual, d, to, in, out);
+    return {to, out, Fused::none};
   }
+
+  // Calls strip(source, at, n, p) for the stretches that one set of parameters serves.
+  template <int Strips, class Strip>
+  FASTNN_INLINE void for_strips(index g, index n, index p, const Strip& strip) const {
+    if constexpr (Strips == 1)
+      for_segments(map_, g, n, [&](index at, index length, index q) { strip(S(x_ + g + at, map_, q), at, length, q); });
+    else
+      strip(S(x_ + g, map_, p), 0, n, p);
+  }
+
+  FASTNN_INLINE S source(index g, index p) const { return S(x_ + g, map_, p); }
 
  private:
-  FASTNN_INLINE const std::int32_t* dropout_bits(index g, index n) {
-    if (e_.threshold < 0) return nullptr;
+  FASTNN_INLINE const std::int32_t* bits(index g, index n) {
     return replay_ ? random_.at(e_.key, e_.first + g, n) : zeros_;
   }
 
-  template <template <class> class A>
-  FASTNN_INLINE void forward_segments(index g, index n, const T* residual, const std::int32_t* bits, T* y) {
-    for_segments(map_, g, n, [&](index at, index length, index p) {
-      const S source(x_ + g + at, map_, p);
-      if (residual) {
-        if (bits)
-          forward_loop<T, A, true, true>(source, residual + at, bits + at, e_, y + at, length);
-        else
-          forward_loop<T, A, true, false>(source, residual + at, bits, e_, y + at, length);
+  // What was added before the activation; the output holds it already.
+  FASTNN_INLINE const T* residual_at(index g) const { return e_.residual && !x_is_output_ ? e_.residual + g : nullptr; }
+
+  template <int Strips>
+  FASTNN_INLINE void pass_activation(index g, index n, index p, const T* residual, const Incoming<T>& d, T* to,
+                                     index in, index out) {
+    if (fused_ == Fused::relu) return backward_any<Relu, Strips>(g, n, p, d, residual, to, in, out);
+    if (fused_ == Fused::leaky_relu) return backward_any<LeakyRelu, Strips>(g, n, p, d, residual, to, in, out);
+    const ActivationKernel<T>& f = activation_table<T>[e_.activation];
+    for (int r = 0; r < Strips; ++r) {
+      const T* const dy = d.dy + r * d.stride;
+      if (x_is_output_) {
+        f.backward_output(dy, x_ + g + r * in, to + r * out, n, e_.p0, e_.p1);
       } else {
-        if (bits)
-          forward_loop<T, A, false, true>(source, residual, bits + at, e_, y + at, length);
-        else
-          forward_loop<T, A, false, false>(source, residual, bits, e_, y + at, length);
+        T v[kBlock];
+        forward_any<Identity, 1>(g + r * in, n, 0, residual ? residual + r * in : nullptr, v, 0, 0);
+        f.backward(dy, v, to + r * out, n, e_.p0, e_.p1);
       }
+    }
+  }
+
+  template <template <class> class A, int Strips>
+  FASTNN_INLINE void forward_any(index g, index n, index p, const T* residual, T* y, index in, index out) {
+    for_strips<Strips>(g, n, p, [&](const S& source, index at, index length, index) {
+      if (residual)
+        forward_loop<T, A, true, Strips>(source, residual + at, e_, y + at, length, in, out);
+      else
+        forward_loop<T, A, false, Strips>(source, residual, e_, y + at, length, in, out);
     });
   }
 
-  template <template <class> class A>
-  FASTNN_INLINE void backward_segments(index g, index n, const T* dy, const T* residual, const std::int32_t* bits,
-                                       T* dv) {
-    for_segments(map_, g, n, [&](index at, index length, index p) {
-      const S source(x_ + g + at, map_, p);
-      if (residual) {
-        if (bits)
-          backward_loop<T, A, true, true>(source, dy + at, residual + at, bits + at, e_, dv + at, length);
-        else
-          backward_loop<T, A, true, false>(source, dy + at, residual + at, bits, e_, dv + at, length);
-      } else {
-        if (bits)
-          backward_loop<T, A, false, true>(source, dy + at, residual, bits + at, e_, dv + at, length);
-        else
-          backward_loop<T, A, false, false>(source, dy + at, residual, bits, e_, dv + at, length);
-      }
+  template <template <class> class A, int Strips>
+  FASTNN_INLINE void backward_any(index g, index n, index p, const Incoming<T>& d, const T* residual, T* dz, index in,
+                                  index out) {
+    for_strips<Strips>(g, n, p, [&](const S& source, index at, index length, index) {
+      if (residual)
+        backward_loop<T, A, true, Strips>(source, d.dy + at, d.stride, residual + at, e_, dz + at, length, in, out);
+      else
+        backward_loop<T, A, false, Strips>(source, d.dy + at, d.stride, residual, e_, dz + at, length, in, out);
     });
   }
 

@@ -16,26 +16,47 @@ namespace {
 
 // ---- forward ---------------------------------------------------------------------------------------------------
 
-template <class T, class S>
+template <class T, bool Rows, class S>
 void forward_with(const Forward<T>& a, index begin, index end) {
   EpilogueRunner<T, S> run(a.x, a.map, a.tail, false);
-  for_blocks(begin, end, [&](index g, index n) {
-    if (!a.stream) return run.forward(g, n, a.y + g);
-    T y[kBlock];
-    run.forward(g, n, y);
-    stream_block(y, a.y + g, n);
-  });
+  const auto blocks = [&](index from, index to) {
+    for_blocks(from, to, [&](index g, index n) {
+      T tile[kBlock];
+      T* const y = a.stream ? tile : a.y + g;
+      run.template forward<1>(g, n, 0, y, 0, 0);
+      if (a.stream) stream_block(tile, a.y + g, n);
+    });
+  };
+  if constexpr (Rows) {  // pairs of whole periods; block by block before and after
+    const auto pair = [&](index g, index n, index p) {
+      if (!a.stream) return run.template forward<kPair>(g, n, p, a.y + g, a.map.period, a.map.period);
+      T tile[kPair * kBlock];
+      run.template forward<kPair>(g, n, p, tile, a.map.period, kBlock);
+      for (int r = 0; r < kPair; ++r) stream_block(tile + r * kBlock, a.y + g + r * a.map.period, n);
+    };
+    const index period = a.map.period;
+    const index first = smaller((begin + period - 1) / period * period, end);
+    const index last = first + (end - first) / (kPair * period) * (kPair * period);
+    blocks(begin, first);
+    for (index g = first; g < last; g += kPair * period)
+      for (index p = 0; p < period; p += kBlock) pair(g + p, smaller(kBlock, period - p), p);
+    blocks(last, end);
+  } else {
+    blocks(begin, end);
+  }
   if (a.stream) stream_fence();
 }
 
 template <class T>
 void forward(const Forward<T>& a, index begin, index end) {
-  if (a.map.hi)
-    a.map.rows ? forward_with<T, Source<T, true, true>>(a, begin, end)
-               : forward_with<T, Source<T, false, true>>(a, begin, end);
+  if (a.map.hi && a.map.rows)
+    forward_with<T, true, Source<T, true, true>>(a, begin, end);
+  else if (a.map.hi)
+    forward_with<T, false, Source<T, false, true>>(a, begin, end);
+  else if (a.map.rows)
+    forward_with<T, true, Source<T, true, false>>(a, begin, end);
   else
-    a.map.rows ? forward_with<T, Source<T, true, false>>(a, begin, end)
-               : forward_with<T, Source<T, false, false>>(a, begin, end);
+    forward_with<T, false, Source<T, false, false>>(a, begin, end);
 }
 
 // ---- moments ---------------------------------------------------------------------------------------------------
@@ -151,94 +172,154 @@ void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
 
 template <class T>
 void moments(const Moments<T>& a, const Part& part) {
-  const bool rows = a.leaves.view.inner <= kRowForm;
-  fold_part(
-      part, a.leaves.view.channels, 2,
-      [&](index l, double* out) { rows ? row_moments(a, part, l, out) : plane_moments(a, part, l, out); },
-      MergeMoments{a.leaves, 1, part.channel1 - part.channel0});
+  const index channels = a.leaves.view.channels;
+  const MergeMoments merge{a.leaves, 1, part.channel1 - part.channel0};
+  if (a.leaves.view.inner <= kRowForm)
+    fold_part<2 * kBandRows>(part, channels, 2, [&](index l, double* out) { row_moments(a, part, l, out); }, merge);
+  else
+    fold_part<2 * kBandPlanes>(part, channels, 2, [&](index l, double* out) { plane_moments(a, part, l, out); }, merge);
 }
 
 // ---- backward --------------------------------------------------------------------------------------------------
 
 enum class Wanted { bias, norm_sums, norm };  // what a gradient kernel makes of dz
 
-template <class T>
-FASTNN_INLINE void put(const T* from, T* to, index n, bool stream) {
-  if (stream)
-    stream_block(from, to, n);
-  else if (from != to)
-    std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
-}
+// Loops that have none, relu and leaky_relu compiled in. d holds strips `from` apart, x strips `in` apart.
 
-// ((dz - k1) - c * k2) * k3
-template <class T>
-FASTNN_INLINE void norm_input_gradient(const Backward<T>& a, index g, index n, const T* dz, T* dx) {
-  const ChannelMap<T>& m = a.map;
-  for_segments(m, g, n, [&](index at, index length, index p) {
-    const T* FASTNN_RESTRICT const x = a.x + g + at;
-    const T* const d = dz + at;
-    T* const to = dx + at;
-    if (m.rows) {
-      const T *FASTNN_RESTRICT const bias = m.bias + p, *FASTNN_RESTRICT const hi = m.hi + p,
-                                     *FASTNN_RESTRICT const lo = m.lo + p, *FASTNN_RESTRICT const k1 = m.k1 + p,
-                                     *FASTNN_RESTRICT const k2 = m.k2 + p, *FASTNN_RESTRICT const k3 = m.k3 + p;
+// dx = ((dz - k1) - c * k2) * k3 with dz = d * f'(v)
+template <class T, template <class> class A, int Strips, bool Rows, class S>
+FASTNN_INLINE void input_gradient_loop(const S& source, const ChannelMap<T>& m, index p, const T* d, index from,
+                                       const Epilogue<T>& e, T* dx, index n, index in, index out) {
+  const T p0 = e.p0, p1 = e.p1;
+  const T *FASTNN_RESTRICT const k1 = m.k1 + p, *FASTNN_RESTRICT const k2 = m.k2 + p,
+                                 *FASTNN_RESTRICT const k3 = m.k3 + p;
+  const T one1 = k1[0], one2 = k2[0], one3 = k3[0];
 #pragma GCC ivdep
-      for (index i = 0; i < length; ++i)
-        to[i] = ((d[i] - k1[i]) - (((x[i] + bias[i]) - hi[i]) - lo[i]) * k2[i]) * k3[i];
-    } else {
-      const T bias = m.bias[p], hi = m.hi[p], lo = m.lo[p], k1 = m.k1[p], k2 = m.k2[p], k3 = m.k3[p];
-#pragma GCC ivdep
-      for (index i = 0; i < length; ++i) to[i] = ((d[i] - k1) - (((x[i] + bias) - hi) - lo) * k2) * k3;
+  for (index i = 0; i < n; ++i)
+    for (int r = 0; r < Strips; ++r) {
+      const T c = source.centred(i, r * in);
+      const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
+      dx[i + r * out] = Rows ? ((dz - k1[i]) - c * k2[i]) * k3[i] : ((dz - one1) - c * one2) * one3;
     }
-  });
 }
 
-// A gradient kernel over one part: elementwise work block by block, and the sums of its values leaf by leaf.
-template <class T, class S, Wanted W>
+// sum += dz, sum2 += dz * c, column by column
+template <class T, template <class> class A, int Strips, class S>
+FASTNN_INLINE void column_sums_loop(const S& source, const T* FASTNN_RESTRICT d, index from, const Epilogue<T>& e,
+                                    T* FASTNN_RESTRICT sum, T* FASTNN_RESTRICT sum2, index n, index in) {
+  const T p0 = e.p0, p1 = e.p1;
+  for (index i = 0; i < n; ++i) {
+    T s = sum[i], s2 = sum2[i];
+    for (int r = 0; r < Strips; ++r) {
+      const T c = source.centred(i, r * in);
+      const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
+      s = s + dz;
+      s2 = s2 + dz * c;
+    }
+    sum[i] = s;
+    sum2[i] = s2;
+  }
+}
+
+// A gradient kernel over one part: elementwise work strip by strip, and the sums of its values leaf by leaf.
+template <class T, class S, bool Rows, Wanted W>
 class GradientPart {
  public:
   GradientPart(const Backward<T>& a, const Part& part)
       : a_(a), part_(part), view_(a.leaves.view), run_(a.x, a.map, a.tail, a.x_is_output) {}
 
   void operator()() {
+    const MergeSums merge{kResults * (part_.channel1 - part_.channel0)};
     const bool rows = view_.inner <= kRowForm;
     const auto leaf = [&](index l, double* out) { rows ? row_leaf(l, out) : plane_leaf(l, out); };
-    if (part_.out) {
-      fold_part(part_, view_.channels, kResults, leaf, MergeSums{kResults * (part_.channel1 - part_.channel0)});
-    } else {
+    if (!part_.out) {
       for (index l = part_.leaf0; l < part_.leaf1; ++l) leaf(l, nullptr);
+    } else if (rows) {
+      fold_part<kResults * kBandRows>(part_, view_.channels, kResults, leaf, merge);
+    } else {
+      fold_part<kResults * kBandPlanes>(part_, view_.channels, kResults, leaf, merge);
     }
     if (a_.stream) stream_fence();
   }
 
  private:
   static constexpr index kResults = W == Wanted::norm_sums ? 2 : 1;
-  static constexpr index kTileRows = 32;
 
-  // The values to be summed for elements [g, g + n), n <= kBlock, after the elementwise work: in `tile` (room for
-  // n), or where they lie in memory.
-  FASTNN_INLINE const T* values(index g, index n, T* tile) {
-    if constexpr (W == Wanted::bias) {
-      const bool direct = a_.dx && !a_.stream;
-      const T* const dz = run_.backward(g, n, a_.dy + g, direct ? a_.dx + g : tile);
-      if (a_.dx) put(dz, a_.dx + g, n, a_.stream);
-      return dz;
-    } else if constexpr (W == Wanted::norm_sums) {
-      return run_.backward(g, n, a_.dy + g, tile);
-    } else {
-      const T* const dz = run_.backward(g, n, a_.dy + g, tile);
-      if (a_.dresidual) put(dz, a_.dresidual + g, n, a_.stream);
-      T* const dx = a_.stream ? tile : a_.dx + g;
-      norm_input_gradient(a_, g, n, dz, dx);
-      if (a_.stream) stream_block(dx, a_.dx + g, n);
-      return dx;
+  // Where a block's or a pair's results go before they are summed: memory, or tiles that are streamed to it.
+  struct Target {
+    T *dz, *dx, *dresidual;
+    index apart;  // strips of dx and dresidual; those of dz are kBlock apart
+  };
+  struct Tiles {
+    T dz[kPair * kBlock], dx[kPair * kBlock], dresidual[kPair * kBlock];
+  };
+  struct Values {
+    const T* at;
+    index stride;  // from one strip to the next
+  };
+
+  FASTNN_INLINE Target target(Tiles& tiles, index g, index in) const {
+    if (a_.stream) return {tiles.dz, tiles.dx, tiles.dresidual, kBlock};
+    return {tiles.dz, a_.dx ? a_.dx + g : tiles.dx, a_.dresidual ? a_.dresidual + g : tiles.dresidual, in};
+  }
+
+  FASTNN_INLINE void finish(const Target& t, index g, index n, int strips, index in) const {
+    if (!a_.stream) return;
+    for (int r = 0; r < strips; ++r) {
+      if (a_.dx) stream_block(t.dx + r * kBlock, a_.dx + g + r * in, n);
+      if (a_.dresidual) stream_block(t.dresidual + r * kBlock, a_.dresidual + g + r * in, n);
     }
+  }
+
+  // The elementwise work on strips of n elements from g on, `in` apart; what is to be summed.
+  template <int Strips>
+  FASTNN_NOINLINE Values values(index g, index n, index p, index in, const Target& to) {
+    if constexpr (W == Wanted::norm_sums) {
+      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dz, in, kBlock, true);
+      return {d.dy, d.stride};
+    } else if constexpr (W == Wanted::bias) {
+      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dx, in, to.apart, true);
+      if (a_.dx) copy<Strips>(d, to.dx, to.apart, n);
+      return {d.dy, d.stride};
+    } else {
+      const bool residual = a_.dresidual != nullptr;
+      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dz, in, kBlock, residual);
+      if (residual) copy<Strips>(d, to.dresidual, to.apart, n);
+      if (d.left == Fused::relu)
+        input_gradient<Relu, Strips>(g, n, p, d, to, in);
+      else if (d.left == Fused::leaky_relu)
+        input_gradient<LeakyRelu, Strips>(g, n, p, d, to, in);
+      else
+        input_gradient<Identity, Strips>(g, n, p, d, to, in);
+      return {to.dx, to.apart};
+    }
+  }
+
+  template <template <class> class A, int Strips>
+  FASTNN_INLINE void input_gradient(index g, index n, index p, const Incoming<T>& d, const Target& to, index in) const {
+    run_.template for_strips<Strips>(g, n, p, [&](const S& source, index at, index length, index q) {
+      input_gradient_loop<T, A, Strips, Rows>(source, a_.map, q, d.dy + at, d.stride, a_.tail, to.dx + at, length, in,
+                                              to.apart);
+    });
+  }
+
+  template <int Strips>
+  FASTNN_INLINE void copy(const Incoming<T>& from, T* to, index apart, index n) const {
+    for (int r = 0; r < Strips; ++r)
+      if (from.dy + r * from.stride != to + r * apart)
+        std::memcpy(to + r * apart, from.dy + r * from.stride, static_cast<std::size_t>(n) * sizeof(T));
+  }
+
+  FASTNN_INLINE const T* block(index g, index n, Tiles& tiles) {
+    const Target t = target(tiles, g, 0);
+    const T* const v = values<1>(g, n, 0, 0, t).at;
+    finish(t, g, n, 1, 0);
+    return v;
   }
 
   void plane_leaf(index l, double* out) {
     const LeafExtent e = leaf_extent(a_.leaves, l);
     const index band = part_.channel1 - part_.channel0;
-    T tile[kBlock];
     T sums[kResults][kBandPlanes][kLanes];
     if (out)
       for (index k = 0; k < kResults; ++k)
@@ -246,13 +327,13 @@ class GradientPart {
           for (index lane = 0; lane < kLanes; ++lane) sums[k][c][lane] = 0;
     const auto stretch = [&](index begin, index end) {
       for_blocks(begin, end, [&](index g, index n) {
-        const T* const v = values(g, n, tile);
+        Tiles tiles;
+        const T* const v = block(g, n, tiles);
         if (!out) return;
         index c = g / view_.inner % view_.channels, inner = g % view_.inner;
         for (index at = 0; at < n; ++c, inner = 0) {
-          const index length = smaller(n - at, view_.inner - inner);
-          add_plane(v + at, g + at, length, inner, c, sums[0][c - part_.channel0],
-                    sums[kResults - 1][c - part_.channel0]);
+          const index length = smaller(n - at, view_.inner - inner), k = c - part_.channel0;
+          add_plane(v + at, g + at, length, inner, c, sums[0][k], sums[kResults - 1][k]);
           at += length;
         }
       });
@@ -299,65 +380,53 @@ class GradientPart {
     for (; i < n; ++i) one(i);
   }
 
+  // Rows in pairs, in memory order; a leaf's columns have one accumulator each.
   void row_leaf(index l, double* out) {
     const LeafExtent e = leaf_extent(a_.leaves, l);
     const index width = view_.channels * view_.inner, column0 = part_.channel0 * view_.inner;
     const index band = part_.channel1 - part_.channel0, columns = band * view_.inner;
-    T tile[2 * kBlock > 4 * kBandRows ? 2 * kBlock : 4 * kBandRows];
     T sums[kResults][kBandRows];
     for (index k = 0; k < kResults; ++k)
       for (index j = 0; j < columns; ++j) sums[k][j] = 0;
-    // Rows are taken a few at a time: four where they are wide, as many as fit a block where they are narrow.
-    index at_once = kBlock / columns;
-    at_once = at_once < 4 ? 4 : at_once > kTileRows ? kTileRows : at_once / 4 * 4;
-    for (index r = e.sample0; r < e.sample1; r += at_once) {
-      const index rows = smaller(at_once, e.sample1 - r);
-      const index start = r * width + column0;
-      const T* v = nullptr;
-      const auto stretch = [&](index begin, index end, T* to) {
-        for_blocks(begin, end, [&](index g, index n) {
-          const T* const got = values(g, n, to + (g - begin));
-          if (!v) v = got;
-        });
-      };
-      if (columns == width)
-        stretch(start, start + rows * width, tile);
-      else
-        for (index k = 0; k < rows; ++k) stretch(start + k * width, start + k * width + columns, tile + k * columns);
-      if (out) add_rows(v, v == tile ? columns : width, a_.x + start, width, column0, columns, rows, sums);
-    }
+    if (!out && columns == width)  // nothing to sum: rows are as good as flat memory
+      return for_blocks(e.sample0 * width, e.sample1 * width, [&](index g, index n) {
+        Tiles tiles;
+        block(g, n, tiles);
+      });
+    index r = e.sample0;
+    if constexpr (Rows)
+      for (; r + kPair <= e.sample1; r += kPair) add_rows<kPair>(r * width + column0, columns, column0, width, sums);
+    for (; r < e.sample1; ++r) add_rows<1>(r * width + column0, columns, column0, width, sums);
     if (out)
       for (index k = 0; k < kResults; ++k) fold_band(sums[k], band, view_.inner, out + k * band);
   }
 
-  FASTNN_INLINE void add_rows(const T* FASTNN_RESTRICT v, index stride, const T* FASTNN_RESTRICT x, index width,
-                              index column0, index columns, index rows, T (*sums)[kBandRows]) {
+  template <int Strips>
+  FASTNN_NOINLINE void add_rows(index g, index columns, index column0, index width, T (*sums)[kBandRows]) {
+    Tiles tiles;
     T* FASTNN_RESTRICT const sum = sums[0];
-    T* FASTNN_RESTRICT const sum2 = sums[kResults - 1];  // another array than sum where it is used
-    const T* FASTNN_RESTRICT bias = nullptr;
-    const T *FASTNN_RESTRICT hi = nullptr, *FASTNN_RESTRICT lo = nullptr;
     if constexpr (W == Wanted::norm_sums) {
-      bias = a_.map.bias + column0;
-      hi = a_.map.hi + column0;
-      lo = a_.map.lo + column0;
+      const Incoming<T> d =
+          run_.template backward<Strips>(g, columns, column0, a_.dy + g, tiles.dz, width, kBlock, false);
+      const S source = run_.source(g, column0);
+      T* const sum2 = sums[1];
+      if (d.left == Fused::relu)
+        column_sums_loop<T, Relu, Strips>(source, d.dy, d.stride, a_.tail, sum, sum2, columns, width);
+      else if (d.left == Fused::leaky_relu)
+        column_sums_loop<T, LeakyRelu, Strips>(source, d.dy, d.stride, a_.tail, sum, sum2, columns, width);
+      else
+        column_sums_loop<T, Identity, Strips>(source, d.dy, d.stride, a_.tail, sum, sum2, columns, width);
+    } else {
+      const Target t = target(tiles, g, width);
+      const Values v = values<Strips>(g, columns, column0, width, t);
+      finish(t, g, columns, Strips, width);
+      const T* FASTNN_RESTRICT const d = v.at;
+      for (index j = 0; j < columns; ++j) {
+        T s = sum[j];
+        for (int r = 0; r < Strips; ++r) s += d[j + r * v.stride];
+        sum[j] = s;
+      }
     }
-    index r = 0;
-    for (; r + 4 <= rows; r += 4, v += 4 * stride, x += 4 * width)
-      for (index j = 0; j < columns; ++j) {
-        const T d0 = v[j], d1 = v[stride + j], d2 = v[2 * stride + j], d3 = v[3 * stride + j];
-        if constexpr (W == Wanted::norm_sums) {
-          const T b = bias[j], h = hi[j], l = lo[j];
-          const T c0 = ((x[j] + b) - h) - l, c1 = ((x[width + j] + b) - h) - l;
-          const T c2 = ((x[2 * width + j] + b) - h) - l, c3 = ((x[3 * width + j] + b) - h) - l;
-          sum2[j] = (((sum2[j] + d0 * c0) + d1 * c1) + d2 * c2) + d3 * c3;
-        }
-        sum[j] = (((sum[j] + d0) + d1) + d2) + d3;
-      }
-    for (; r < rows; ++r, v += stride, x += width)
-      for (index j = 0; j < columns; ++j) {
-        if constexpr (W == Wanted::norm_sums) sum2[j] += v[j] * (((x[j] + bias[j]) - hi[j]) - lo[j]);
-        sum[j] += v[j];
-      }
   }
 
   const Backward<T>& a_;
@@ -368,12 +437,11 @@ class GradientPart {
 
 template <class T, Wanted W>
 void gradient(const Backward<T>& a, const Part& part) {
-  if constexpr (W == Wanted::bias)
-    a.map.rows ? GradientPart<T, Source<T, true, false>, W>(a, part)()
-               : GradientPart<T, Source<T, false, false>, W>(a, part)();
+  constexpr bool centred = W != Wanted::bias;
+  if (a.map.rows)
+    GradientPart<T, Source<T, true, centred>, true, W>(a, part)();
   else
-    a.map.rows ? GradientPart<T, Source<T, true, true>, W>(a, part)()
-               : GradientPart<T, Source<T, false, true>, W>(a, part)();
+    GradientPart<T, Source<T, false, centred>, false, W>(a, part)();
 }
 
 }  // namespace

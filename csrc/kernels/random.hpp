@@ -47,25 +47,27 @@ FASTNN_INLINE void random_tile(const std::uint32_t* key, std::uint64_t tile, std
     }
 }
 
-// The bits of consecutive stretches of one stream, at most kBlock elements at a time. The last tile of a stretch is
-// kept for the next, so that walking contiguous memory computes every tile once.
+// The bits of stretches of one stream, at most kBlock elements at a time. What was computed for the last stretch is
+// kept, so that walking contiguous memory computes every tile once, however it is cut.
 class RandomBits {
  public:
-  FASTNN_INLINE const std::int32_t* at(const std::uint32_t* key, index element, index n) {
+  FASTNN_NOINLINE const std::int32_t* at(const std::uint32_t* key, index element, index n) {
     const index first = element / kTile, last = (element + n - 1) / kTile;
-    index t = first;
-    if (first == kept_) {
-      if (slot_ > 0) std::memcpy(bits_, bits_ + slot_ * kTile, sizeof(std::int32_t) * kTile);
-      ++t;
+    if (first < first_ || last > last_) {
+      index t = first;
+      if (first == last_) {
+        if (first_ < last_) std::memcpy(bits_, bits_ + (last_ - first_) * kTile, sizeof(std::int32_t) * kTile);
+        ++t;
+      }
+      for (; t <= last; ++t) random_tile(key, static_cast<std::uint64_t>(t), bits_ + (t - first) * kTile);
+      first_ = first;
+      last_ = last;
     }
-    for (; t <= last; ++t) random_tile(key, static_cast<std::uint64_t>(t), bits_ + (t - first) * kTile);
-    kept_ = last;
-    slot_ = last - first;
-    return bits_ + (element - first * kTile);
+    return bits_ + (element - first_ * kTile);
   }
 
  private:
-  index kept_ = -1, slot_ = 0;
+  index first_ = 0, last_ = -1;  // tiles at hand
   std::int32_t bits_[kBlock + 2 * kTile];
 };
 

@@ -7,17 +7,15 @@
 namespace fastnn {
 namespace {
 
-constexpr index kWidth = 2 * kBandRows;  // results of one part, at most: two per channel
-
-// out[0..width) = leaves [l0, l1) merged. leaf(l, out), merge(l0, middle, l1, left_and_out, right).
-template <class Leaf, class Merge>
+// out[0..width) = leaves [l0, l1) merged, width <= Width. leaf(l, out), merge(l0, middle, l1, left_and_out, right).
+template <index Width, class Leaf, class Merge>
 void fold(index l0, index l1, double* out, const Leaf& leaf, const Merge& merge) {
   if (l1 - l0 == 1) return leaf(l0, out);
   index half = 1;
   while (2 * half < l1 - l0) half *= 2;
-  double right[kWidth];
-  fold(l0, l0 + half, out, leaf, merge);
-  fold(l0 + half, l1, right, leaf, merge);
+  double right[Width];
+  fold<Width>(l0, l0 + half, out, leaf, merge);
+  fold<Width>(l0 + half, l1, right, leaf, merge);
   merge(l0, l0 + half, l1, out, right);
 }
 
@@ -83,11 +81,11 @@ FASTNN_INLINE void fold_band(const T* FASTNN_RESTRICT column, index channels, in
     for (index c = 0; c < channels; ++c) out[c] = fold_columns(column + c * inner, inner);
 }
 
-template <class Leaf, class Merge>
+template <index Width, class Leaf, class Merge>
 FASTNN_INLINE void fold_part(const Part& part, index channels, index results, const Leaf& leaf, const Merge& merge) {
   const index band = part.channel1 - part.channel0;
-  double out[kWidth];
-  fold(part.leaf0, part.leaf1, out, leaf, merge);
+  double out[Width];
+  fold<Width>(part.leaf0, part.leaf1, out, leaf, merge);
   double* FASTNN_RESTRICT const to = part.out;
   for (index k = 0; k < results; ++k)
     for (index c = 0; c < band; ++c) to[k * channels + part.channel0 + c] = out[k * band + c];
@@ -102,7 +100,7 @@ FASTNN_INLINE void fold_parts(const double* FASTNN_RESTRICT parts, index results
     for (index k = 0; k < results; ++k)
       for (index c = 0; c < band; ++c) out[k * band + c] = parts[(p * results + k) * channels + part.channel0 + c];
   };
-  fold_part(part, channels, results, load, merge);
+  fold_part<2 * kBandPlanes>(part, channels, results, load, merge);
 }
 
 template <class T>

@@ -33,7 +33,7 @@ template <class T>
 FASTNN_INLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
   if (n <= kPiece) return plane_sum(x, T(-0.0), n);
   double total;
-  fold(
+  fold<1>(
       0, (n + kPiece - 1) / kPiece, &total,
       [&](index l, double* out) { *out = plane_sum(x + l * kPiece, T(-0.0), smaller(kPiece, n - l * kPiece)); },
       MergeSums{1});

@@ -87,21 +87,11 @@ double cross_entropy(const T* logits, const index* labels, T* dlogits, index row
 template <class T>
 double whole_sum(const T* x, index n);
 
-// A parameter tensor, its gradient and its optimizer state.
+// The global norm of the gradients of whole tensors: root of the tensors' sums of squares, added in list order.
 template <class T>
-struct Tensor {
-  T* parameter;
-  const T* gradient;
-  T *state0, *state1;
-  index n;
-};
-
-// The global norm of the gradients: root of the tensors' sums of squares, added in list order.
+double gradient_norm(const std::vector<Span<T>>& tensors);
+// One step of rule `id` on whole tensors.
 template <class T>
-double gradient_norm(const std::vector<Tensor<T>>& tensors);
-template <class T>
-void sgd(const std::vector<Tensor<T>>& tensors, const Sgd<T>& rule);
-template <class T>
-void adam(const std::vector<Tensor<T>>& tensors, const Adam<T>& rule);
+void optimize(int id, const std::vector<Span<T>>& tensors, const T* scalars, T clip);
 
 }  // namespace fastnn

@@ -1,5 +1,5 @@
-// One parallel loop over all tensors of a step, cut into pieces, so that a list of small tensors costs what one
-// tensor of their size costs.
+// One parallel loop over all tensors of a step, so that a list of small tensors costs what one tensor of their size
+// costs.
 #include <cmath>
 
 #include "../dispatch.hpp"
@@ -11,56 +11,58 @@ namespace fastnn {
 namespace {
 
 template <class T>
-index pieces_of(const Tensor<T>& t) {
+index pieces_of(const Span<T>& t) {
   return (t.n + kPiece - 1) / kPiece;
 }
 
-// Calls body(tensor number, first element, elements, piece number) for every piece of every tensor.
-template <class T, class Body>
-void for_pieces(const std::vector<Tensor<T>>& tensors, const Cost& cost, const Body& body) {
-  index pieces = 0;
-  for (const Tensor<T>& t : tensors) pieces += pieces_of(t);
-  parallel_for(pieces, cost.ns, [&](index begin, index end) {
-    index first = 0;  // number of the tensor's first piece
-    for (const Tensor<T>& t : tensors) {
-      const index count = pieces_of(t);
-      for (index p = std::max(begin, first); p < std::min(end, first + count); ++p) {
-        const index start = (p - first) * kPiece;
-        body(t, start, std::min(kPiece, t.n - start), p);
-      }
-      first += count;
-      if (first >= end) break;
-    }
-  });
-}
-
 template <class T>
-index elements(const std::vector<Tensor<T>>& tensors) {
+index elements(const std::vector<Span<T>>& tensors) {
   index n = 0;
-  for (const Tensor<T>& t : tensors) n += t.n;
+  for (const Span<T>& t : tensors) n += t.n;
   return n;
 }
 
 template <class T>
-Span<T> span(const Tensor<T>& t, index start, index n) {
-  return {t.parameter + start, t.gradient + start, t.state0 ? t.state0 + start : nullptr,
-          t.state1 ? t.state1 + start : nullptr, n};
+Span<T> part(const Span<T>& t, index start, index end) {
+  Span<T> s{t.parameter + start, t.gradient + start, {}, end - start};
+  for (int k = 0; k < kMaxStates; ++k) s.state[k] = t.state[k] ? t.state[k] + start : nullptr;
+  return s;
+}
+
+// Parameters and states are read and written, gradients read.
+template <class T>
+Cost cost_of(const OptimizerKernel<T>& rule, const std::vector<Span<T>>& tensors) {
+  index streams = 3;
+  if (!tensors.empty())
+    for (const T* state : tensors[0].state) streams += state ? 2 : 0;
+  const index n = elements(tensors);
+  const Cost cost = Cost{}.bytes<T>(streams * n);
+  return rule.root ? cost.roots(n) : cost;
 }
 
 }  // namespace
 
 template <class T>
-double gradient_norm(const std::vector<Tensor<T>>& tensors) {
+double gradient_norm(const std::vector<Span<T>>& tensors) {
   const Kernels<T>& k = kernels<T>();
   index pieces = 0;
-  for (const Tensor<T>& t : tensors) pieces += pieces_of(t);
+  for (const Span<T>& t : tensors) pieces += pieces_of(t);
   Scratch<double> sums(pieces);
-  for_pieces(tensors, Cost{}.bytes<T>(elements(tensors)), [&](const Tensor<T>& t, index start, index n, index piece) {
-    sums[piece] = k.sum(t.gradient + start, n, true);
+  parallel_for(pieces, Cost{}.bytes<T>(elements(tensors)).ns, [&](index begin, index end) {
+    index first = 0;  // number of the tensor's first piece
+    for (const Span<T>& t : tensors) {
+      const index count = pieces_of(t);
+      for (index p = std::max(begin, first); p < std::min(end, first + count); ++p) {
+        const index start = (p - first) * kPiece;
+        sums[p] = k.sum(t.gradient + start, std::min(kPiece, t.n - start), true);
+      }
+      first += count;
+      if (first >= end) break;
+    }
   });
   double total = 0;
   index first = 0;
-  for (const Tensor<T>& t : tensors) {
+  for (const Span<T>& t : tensors) {
     if (t.n == 0) continue;
     total += merge_pieces(k, sums.data() + first, pieces_of(t));
     first += pieces_of(t);
@@ -69,24 +71,23 @@ double gradient_norm(const std::vector<Tensor<T>>& tensors) {
 }
 
 template <class T>
-void sgd(const std::vector<Tensor<T>>& tensors, const Sgd<T>& rule) {
-  const Kernels<T>& k = kernels<T>();
-  for_pieces(tensors, Cost{}.bytes<T>((rule.has_momentum ? 5 : 3) * elements(tensors)),
-             [&](const Tensor<T>& t, index start, index n, index) { k.sgd(rule, span(t, start, n)); });
+void optimize(int id, const std::vector<Span<T>>& tensors, const T* scalars, T clip) {
+  const OptimizerKernel<T>& rule = kernels<T>().optimizers[id];
+  // Elements are numbered through all tensors and cut evenly, wherever a tensor ends.
+  for_elements(elements(tensors), cost_of(rule, tensors).ns, [&](index begin, index end) {
+    index first = 0;  // number of the tensor's first element
+    for (const Span<T>& t : tensors) {
+      const index from = std::max(begin, first), to = std::min(end, first + t.n);
+      if (from < to) rule.step(scalars, clip, part(t, from - first, to - first));
+      first += t.n;
+      if (first >= end) break;
+    }
+  });
 }
 
-template <class T>
-void adam(const std::vector<Tensor<T>>& tensors, const Adam<T>& rule) {
-  const Kernels<T>& k = kernels<T>();
-  const index n = elements(tensors);
-  for_pieces(tensors, Cost{}.bytes<T>(7 * n).roots(n),
-             [&](const Tensor<T>& t, index start, index m, index) { k.adam(rule, span(t, start, m)); });
-}
-
-#define FASTNN_INSTANTIATE(T)                                         \
-  template double gradient_norm<T>(const std::vector<Tensor<T>>&);    \
-  template void sgd<T>(const std::vector<Tensor<T>>&, const Sgd<T>&); \
-  template void adam<T>(const std::vector<Tensor<T>>&, const Adam<T>&);
+#define FASTNN_INSTANTIATE(T)                                    \
+  template double gradient_norm<T>(const std::vector<Span<T>>&); \
+  template void optimize<T>(int, const std::vector<Span<T>>&, const T*, T);
 FASTNN_INSTANTIATE(float)
 FASTNN_INSTANTIATE(double)
 

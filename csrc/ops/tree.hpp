@@ -29,34 +29,28 @@ void reduce(const Leaves& leaves, index results, double cost_ns, double* result,
   const index band = leaves.view.inner <= kRowForm ? kBandRows / std::max<index>(1, leaves.view.inner) : kBandPlanes;
   const index bands = (channels + band - 1) / band;
   const int team = team_size(leaves.count * bands, cost_ns);
-  // Tasks are aligned subtrees; four per thread even out their cost.
+  // Tasks are aligned subtrees in memory order; four per thread even out their cost.
   index size = 1;
-  while (size < leaves.count && (team == 1 || (leaves.count + 2 * size - 1) / (2 * size) * bands >= 4 * team))
+  while (size < kPart && size < leaves.count &&
+         (team == 1 || (leaves.count + 2 * size - 1) / (2 * size) * bands >= 4 * team))
     size *= 2;
   const index groups = (leaves.count + size - 1) / size;
   const bool merged = result && groups > 1;
   Scratch<double> parts(merged ? groups * results * channels : 0);
-  const auto channels_of = [&](index b, Part& part) {
-    part.channel0 = b * band;
-    part.channel1 = std::min(channels, (b + 1) * band);
-  };
   parallel_for(groups * bands, cost_ns, [&](index begin, index end) {
     for (index task = begin; task < end; ++task) {
-      const index group = task / bands;
-      Part part{group * size, std::min(leaves.count, (group + 1) * size), 0, 0,
-                merged ? parts.data() + group * results * channels : result};
-      channels_of(task % bands, part);
-      kernel(part);
+      const index group = task / bands, channel0 = task % bands * band;
+      kernel(Part{group * size, std::min(leaves.count, (group + 1) * size), channel0,
+                  std::min(channels, channel0 + band), merged ? parts.data() + group * results * channels : result});
     }
   });
   if (!merged) return;
-  parallel_for(bands, static_cast<double>(groups * channels * results), [&](index begin, index end) {
-    for (index b = begin; b < end; ++b) {
-      Part part{0, groups, 0, 0, result};
-      channels_of(b, part);
-      merge(parts.data(), size, part);
-    }
-  });
+  parallel_for((channels + kBandPlanes - 1) / kBandPlanes, static_cast<double>(groups * channels * results),
+               [&](index begin, index end) {
+                 for (index b = begin; b < end; ++b)
+                   merge(parts.data(), size,
+                         Part{0, groups, b * kBandPlanes, std::min(channels, (b + 1) * kBandPlanes), result});
+               });
 }
 
 // The sums of consecutive pieces of one array, merged on the tree.

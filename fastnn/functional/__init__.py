@@ -2,15 +2,25 @@
 
 Arrays are float32 or float64.  Inputs may be strided or read-only; `out` must be C-contiguous.  Producers
 (`bias_act`, `batch_norm`, `dropout`) return ``(y, saved)``; losses return ``(loss, gradient)``.
-`fastnn.reference` has the same functions in plain NumPy.
+The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has the same functions in
+plain NumPy.
 """
 
 # ruff: noqa: F403 (each module lists what it exports)
 
+import typing as _typing
+
+from fastnn import optim as _optim
 from fastnn.functional.activations import *
 from fastnn.functional.linear import *
 from fastnn.functional.losses import *
 from fastnn.functional.norm import *
-from fastnn.functional.optimizers import *
 from fastnn.functional.reductions import *
 from fastnn.functional.regularization import *
+
+globals().update({name: getattr(_optim, name) for name in _optim.__all__ if name.endswith("_step")})
+
+if _typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> _typing.Any:
+        """The steps of the optimizers."""

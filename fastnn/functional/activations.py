@@ -86,7 +86,7 @@ Raises
 TypeError
     For arrays that are not float32 or float64, or of different types.
 ValueError
-    For different shapes, or a read-only or overlapping `out`.
+    For different shapes, or a read-only or overlapping `out`{refused}.
 """
 
 _OUTPUT_DOC = """output : bool, default False
@@ -128,11 +128,13 @@ class Activation:
         self.defaults = dict(defaults or {})
         parameters = "".join(f"{key} : float, default {value}\n" for key, value in self.defaults.items())
         output = _OUTPUT_DOC if from_output else ""
+        refused = ", or `output` where the parameters forbid it" if from_output and self.defaults else ""
         self.forward, self.backward = _core.activation_builtins(
             name,
             self.defaults,
+            from_output,
             _DOC.format(formula=formula, parameters=parameters),
-            _BACKWARD_DOC.format(name=name, gradient=gradient, parameters=parameters, output=output),
+            _BACKWARD_DOC.format(name=name, gradient=gradient, parameters=parameters, output=output, refused=refused),
         )
         self._from_output = from_output
         self._sign_only = sign_only
