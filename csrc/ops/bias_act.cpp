@@ -58,7 +58,8 @@ void bias_act_gradient(const BiasActGradient<T>& a) {
   Scratch<double> sums(a.dbias ? channels : 0);
   reduce(
       b.leaves, 1, cost.ns, a.dbias ? sums.data() : nullptr, [&](const Part& part) { k.bias_gradient(b, part); },
-      [&](const double* parts, index size, const Part& part) { k.merge_sums(b.leaves, size, parts, 1, part); });
+      [&](const double* parts, index size, const Part& part) { k.merge_sums(b.leaves, size, parts, 1, part); },
+      [](index, index) {});
   if (!a.dbias) return;
   for (index c = 0; c < channels; ++c) a.dbias[c] = b.leaves.count > 0 ? static_cast<T>(sums[c]) : T(0);
 }

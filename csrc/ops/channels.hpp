@@ -9,7 +9,7 @@ constexpr index kShortestPeriod = 512;  // rows of parameters are repeated to at
 template <class T>
 class ChannelParameters {
  public:
-  // `arrays` parameter arrays for this view; every entry starts as -0, which added to anything leaves it as it was.
+  // `arrays` parameter arrays for this view, to be set channel by channel.
   ChannelParameters(const View& view, int arrays)
       : view_(view),
         rows_(view.inner <= kRowForm),
@@ -17,11 +17,12 @@ class ChannelParameters {
         period_(!rows_ ? view.channels
                        : width_ * std::max<index>(1, (kShortestPeriod + width_ - 1) / std::max<index>(1, width_))),
         stride_((period_ + 31) / 16 * 16),
-        store_(arrays * stride_) {
-    std::fill_n(store_.data(), arrays * stride_, T(-0.0));
-  }
+        store_(arrays * stride_) {}
 
   T* array(int k) const { return store_.data() + k * stride_; }
+
+  // Added to anything, -0 leaves it as it was.
+  void clear(T* array) const { std::fill_n(array, period_, T(-0.0)); }
 
   void set(T* array, index channel, T value) const {
     if (!rows_) {

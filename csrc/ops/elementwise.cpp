@@ -48,7 +48,7 @@ void activation_gradient(int id, const T* dy, const T* x, bool x_is_output, T* d
   b.leaves = cut_leaves({1, 1, n});
   reduce(
       b.leaves, 1, cost.ns, nullptr, [&](const Part& part) { k.bias_gradient(b, part); },
-      [](const double*, index, const Part&) {});
+      [](const double*, index, const Part&) {}, [](index, index) {});
 }
 
 template <class T>

@@ -45,8 +45,9 @@ class NormParameters {
       map.k2 = store_.array(kK2);
       map.k3 = store_.array(kK3);
     }
-    if (pre_bias)
-      for (index c = 0; c < view.channels; ++c) set(kBias, c, pre_bias[c]);
+    if (!bias) store_.clear(store_.array(kBeta));
+    if (!pre_bias) store_.clear(store_.array(kBias));
+    for (index c = 0; c < (pre_bias ? view.channels : 0); ++c) set(kBias, c, pre_bias[c]);
   }
 
   void set_statistics(index c, double mean, double invstd) const {
@@ -91,7 +92,7 @@ Forward<T> forward_of(const BatchNorm<T>& a, const NormParameters<T>& parameters
 template <class T>
 Cost forward_cost(const BatchNorm<T>& a) {
   const index n = elements(a.view);
-  Cost cost = Cost{}.bytes<T>(a.tail.residual ? 3 * n : 2 * n);
+  Cost cost = Cost{}.bytes<T>(a.tail.residual ? 3 * n : 2 * n).passes(2);
   return a.tail.threshold > 0 ? cost.random_bits(n) : cost;
 }
 
@@ -122,7 +123,14 @@ index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfini
     return -1;
   };
 
-  index bad = -1;
+  const auto update_running = [&] {
+    for (index c = 0; c < (running_mean.data ? v.channels : 0); ++c) {
+      running_mean.set(c, (1 - momentum) * running_mean.get(c) + momentum * means[c]);
+      running_var.set(c, (1 - momentum) * running_var.get(c) + momentum * (deviations[c] / (n - 1)));
+    }
+  };
+
+  index bad;
   if (channel_hot<T>(v, 1, team_size(v.channels, cost.ns))) {
     parallel_for(v.channels, cost.ns, [&](index begin, index end) {
       for (index c = begin; c < end; ++c) {
@@ -135,23 +143,20 @@ index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfini
       }
     });
     bad = refused();
+    if (bad < 0) update_running();
   } else {
     reduce(
-        m.leaves, 2, cost.ns / 2, means, [&](const Part& part) { k.moments(m, part); },
-        [&](const double* parts, index size, const Part& part) { k.merge_moments(m.leaves, size, parts, part); });
+        m.leaves, 2, cost.ns, means, [&](const Part& part) { k.moments(m, part); },
+        [&](const double* parts, index size, const Part& part) { k.merge_moments(m.leaves, size, parts, part); },
+        [&](index begin, index end) {
+          for (index c = begin; c < end; ++c) finish(c);
+        });
     bad = refused();
-    if (bad < 0 || nonfinite != Nonfinite::error) {
-      for (index c = 0; c < v.channels; ++c) finish(c);
+    if (bad < 0) update_running();  // before the last region, so that the next call finds the team awake
+    if (bad < 0 || nonfinite != Nonfinite::error)
       for_elements(elements(v), cost.ns, [&](index begin, index end) { k.forward(f, begin, end); });
-    }
   }
-  if (bad >= 0) return bad;
-  if (running_mean.data)
-    for (index c = 0; c < v.channels; ++c) {
-      running_mean.set(c, (1 - momentum) * running_mean.get(c) + momentum * means[c]);
-      running_var.set(c, (1 - momentum) * running_var.get(c) + momentum * (deviations[c] / (n - 1)));
-    }
-  return -1;
+  return bad;
 }
 
 template <class T>
@@ -173,7 +178,7 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   const index size = elements(v);
   const double n = static_cast<double>(v.outer * v.inner);
   const int inputs = a.tail.residual && a.tail.activation >= 0 ? 3 : 2;
-  Cost cost = Cost{}.bytes<T>((inputs + 1 + (a.dresidual ? 1 : 0)) * size);
+  Cost cost = Cost{}.bytes<T>((inputs + 1 + (a.dresidual ? 1 : 0)) * size).passes(3);
   if (a.tail.threshold > 0) cost = cost.random_bits(2 * size);
   const NormParameters<T> parameters(v, a.weight, a.bias, a.pre_bias, true);
   for (index c = 0; c < v.channels; ++c) parameters.set_statistics(c, a.mean[c], a.invstd[c]);
@@ -205,13 +210,19 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
       }
     });
   } else {
+    const auto merge = [&](index results) {
+      return [&, results](const double* parts, index leaves, const Part& part) {
+        k.merge_sums(b.leaves, leaves, parts, results, part);
+      };
+    };
     reduce(
-        b.leaves, 2, cost.ns / 2, sum_dz, [&](const Part& part) { k.norm_gradient_sums(b, part); },
-        [&](const double* parts, index leaves, const Part& part) { k.merge_sums(b.leaves, leaves, parts, 2, part); });
-    for (index c = 0; c < v.channels; ++c) finish(c);
+        b.leaves, 2, cost.ns, sum_dz, [&](const Part& part) { k.norm_gradient_sums(b, part); }, merge(2),
+        [&](index begin, index end) {
+          for (index c = begin; c < end; ++c) finish(c);
+        });
     reduce(
-        b.leaves, 1, cost.ns, sum_dx, [&](const Part& part) { k.norm_gradient(b, part); },
-        [&](const double* parts, index leaves, const Part& part) { k.merge_sums(b.leaves, leaves, parts, 1, part); });
+        b.leaves, 1, cost.ns, sum_dx, [&](const Part& part) { k.norm_gradient(b, part); }, merge(1),
+        [](index, index) {});
   }
   if (a.dpre_bias)
     for (index c = 0; c < v.channels; ++c) a.dpre_bias[c] = static_cast<T>(sum_dx[c]);

@@ -21,10 +21,12 @@ inline Leaves cut_leaves(const View& view) {
 }
 
 // Runs kernel(part) over all leaves and channels, the partial results merged by merge(parts, leaves_per_part, part)
-// into result[k * channels + c]. Without a result the kernel is run for its elementwise work alone.
-template <class Kernel, class Merge>
+// into result[k * channels + c]; then finish(channel0, channel1) on what is ready, in the same parallel loop: serial
+// work between two regions lets the team fall asleep. Without a result the kernel is run for its elementwise work
+// alone.
+template <class Kernel, class Merge, class Finish>
 void reduce(const Leaves& leaves, index results, double cost_ns, double* result, const Kernel& kernel,
-            const Merge& merge) {
+            const Merge& merge, const Finish& finish) {
   const index channels = leaves.view.channels;
   const index band = leaves.view.inner <= kRowForm ? kBandRows / std::max<index>(1, leaves.view.inner) : kBandPlanes;
   const index bands = (channels + band - 1) / band;
@@ -44,12 +46,13 @@ void reduce(const Leaves& leaves, index results, double cost_ns, double* result,
                   std::min(channels, channel0 + band), merged ? parts.data() + group * results * channels : result});
     }
   });
-  if (!merged) return;
-  parallel_for((channels + kBandPlanes - 1) / kBandPlanes, static_cast<double>(groups * channels * results),
+  if (!merged) return finish(index{0}, channels);
+  parallel_for((channels + kBandPlanes - 1) / kBandPlanes, static_cast<double>((groups * results + 20) * channels),
                [&](index begin, index end) {
-                 for (index b = begin; b < end; ++b)
-                   merge(parts.data(), size,
-                         Part{0, groups, b * kBandPlanes, std::min(channels, (b + 1) * kBandPlanes), result});
+                 const index channel1 = std::min(channels, end * kBandPlanes);
+                 for (index c = begin * kBandPlanes; c < channel1; c += kBandPlanes)
+                   merge(parts.data(), size, Part{0, groups, c, std::min(channel1, c + kBandPlanes), result});
+                 finish(begin * kBandPlanes, channel1);
                });
 }
 
