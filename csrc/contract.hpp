@@ -36,12 +36,12 @@ constexpr index kLeafRows = 32;    // rows per leaf when inner == 1
 constexpr index kPiece = 4096;     // longest piece of one plane
 constexpr index kBlock = 1024;     // elements handled while they are in L1; a multiple of kTile
 constexpr index kTile = 128;       // elements of one tile of random bits
-constexpr index kBandRows = 1024;   // columns of a row-form task at most
+constexpr index kBandRows = 1024;  // columns of a row-form task at most
 constexpr index kBandPlanes = 32;  // channels of a plane-form task at most
 constexpr int kMaxStates = 4;      // state arrays of an optimizer, per parameter tensor
 constexpr int kMaxScalars = 16;    // numbers of an optimizer's rule
 
-constexpr index kPart = 64;        // leaves of one task at most
+constexpr index kPart = 64;  // leaves of one task at most
 
 // Rows of channel parameters are used element by element (row form) when planes are at most this long.
 constexpr index kRowForm = 16;
@@ -88,8 +88,7 @@ struct Backward {
   bool x_is_output;
   ChannelMap<T> map;
   Epilogue<T> tail;
-  T* dx;         // nullptr: not wanted
-  T* dresidual;  // nullptr: not wanted
+  T* dx;  // nullptr: not wanted
   bool stream;
   Leaves leaves;
 };
@@ -146,7 +145,7 @@ struct Kernels {
   void (*forward)(const Forward<T>&, index begin, index end);   // flat elements
   void (*moments)(const Moments<T>&, const Part&);              // mean, sum of squared deviations
   void (*bias_gradient)(const Backward<T>&, const Part&);       // dx = dz; sum dz
-  void (*norm_gradient_sums)(const Backward<T>&, const Part&);  // sum dz, sum dz * (x - mean)
+  void (*norm_gradient_sums)(const Backward<T>&, const Part&);  // dx = dz; sum dz, sum dz * (x - mean)
   void (*norm_gradient)(const Backward<T>&, const Part&);       // dx; sum dx
   void (*merge_moments)(const Leaves&, index leaves_per_part, const double* parts, const Part&);
   void (*merge_sums)(const Leaves&, index leaves_per_part, const double* parts, index results, const Part&);

@@ -245,13 +245,13 @@ class GradientPart {
  private:
   static constexpr index kResults = W == Wanted::norm_sums ? 2 : 1;
 
-  // Where a block's or a pair's results go before they are summed: memory, or tiles that are streamed to it.
+  // Where the results of a block or a pair go: memory, or a tile that is streamed to it.
   struct Target {
-    T *dz, *dx, *dresidual;
-    index apart;  // strips of dx and dresidual; those of dz are kBlock apart
+    T *dz, *dx;
+    index apart;  // strips of dx; those of dz are kBlock apart
   };
   struct Tiles {
-    T dz[kPair * kBlock], dx[kPair * kBlock], dresidual[kPair * kBlock];
+    T dz[kPair * kBlock], dx[kPair * kBlock];
   };
   struct Values {
     const T* at;
@@ -259,32 +259,15 @@ class GradientPart {
   };
 
   FASTNN_INLINE Target target(Tiles& tiles, index g, index in) const {
-    if (a_.stream) return {tiles.dz, tiles.dx, tiles.dresidual, kBlock};
-    return {tiles.dz, a_.dx ? a_.dx + g : tiles.dx, a_.dresidual ? a_.dresidual + g : tiles.dresidual, in};
-  }
-
-  FASTNN_INLINE void finish(const Target& t, index g, index n, int strips, index in) const {
-    if (!a_.stream) return;
-    for (int r = 0; r < strips; ++r) {
-      if (a_.dx) stream_block(t.dx + r * kBlock, a_.dx + g + r * in, n);
-      if (a_.dresidual) stream_block(t.dresidual + r * kBlock, a_.dresidual + g + r * in, n);
-    }
+    if (a_.stream || !a_.dx) return {tiles.dz, tiles.dx, kBlock};
+    return {tiles.dz, a_.dx + g, in};
   }
 
   // The elementwise work on strips of n elements from g on, `in` apart; what is to be summed.
   template <int Strips>
   FASTNN_NOINLINE Values values(index g, index n, index p, index in, const Target& to) {
-    if constexpr (W == Wanted::norm_sums) {
-      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dz, in, kBlock, true);
-      return {d.dy, d.stride};
-    } else if constexpr (W == Wanted::bias) {
-      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dx, in, to.apart, true);
-      if (a_.dx) copy<Strips>(d, to.dx, to.apart, n);
-      return {d.dy, d.stride};
-    } else {
-      const bool residual = a_.dresidual != nullptr;
-      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dz, in, kBlock, residual);
-      if (residual) copy<Strips>(d, to.dresidual, to.apart, n);
+    if constexpr (W == Wanted::norm) {
+      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dz, in, kBlock, false);
       if (d.left == Fused::relu)
         input_gradient<Relu, Strips>(g, n, p, d, to, in);
       else if (d.left == Fused::leaky_relu)
@@ -292,6 +275,12 @@ class GradientPart {
       else
         input_gradient<Identity, Strips>(g, n, p, d, to, in);
       return {to.dx, to.apart};
+    } else {
+      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dx, in, to.apart, true);
+      for (int r = 0; r < (a_.dx ? Strips : 0); ++r)
+        if (d.dy + r * d.stride != to.dx + r * to.apart)
+          std::memcpy(to.dx + r * to.apart, d.dy + r * d.stride, static_cast<std::size_t>(n) * sizeof(T));
+      return {d.dy, d.stride};
     }
   }
 
@@ -304,16 +293,11 @@ class GradientPart {
   }
 
   template <int Strips>
-  FASTNN_INLINE void copy(const Incoming<T>& from, T* to, index apart, index n) const {
-    for (int r = 0; r < Strips; ++r)
-      if (from.dy + r * from.stride != to + r * apart)
-        std::memcpy(to + r * apart, from.dy + r * from.stride, static_cast<std::size_t>(n) * sizeof(T));
-  }
-
-  FASTNN_INLINE const T* block(index g, index n, Tiles& tiles) {
-    const Target t = target(tiles, g, 0);
-    const T* const v = values<1>(g, n, 0, 0, t).at;
-    finish(t, g, n, 1, 0);
+  FASTNN_INLINE Values stored_values(index g, index n, index p, index in, Tiles& tiles) {
+    const Target to = target(tiles, g, in);
+    const Values v = values<Strips>(g, n, p, in, to);
+    if (a_.stream && a_.dx)
+      for (int r = 0; r < Strips; ++r) stream_block(tiles.dx + r * kBlock, a_.dx + g + r * in, n);
     return v;
   }
 
@@ -328,7 +312,7 @@ class GradientPart {
     const auto stretch = [&](index begin, index end) {
       for_blocks(begin, end, [&](index g, index n) {
         Tiles tiles;
-        const T* const v = block(g, n, tiles);
+        const T* const v = stored_values<1>(g, n, 0, 0, tiles).at;
         if (!out) return;
         index c = g / view_.inner % view_.channels, inner = g % view_.inner;
         for (index at = 0; at < n; ++c, inner = 0) {
@@ -391,7 +375,7 @@ class GradientPart {
     if (!out && columns == width)  // nothing to sum: rows are as good as flat memory
       return for_blocks(e.sample0 * width, e.sample1 * width, [&](index g, index n) {
         Tiles tiles;
-        block(g, n, tiles);
+        stored_values<1>(g, n, 0, 0, tiles);
       });
     index r = e.sample0;
     if constexpr (Rows)
@@ -406,8 +390,13 @@ class GradientPart {
     Tiles tiles;
     T* FASTNN_RESTRICT const sum = sums[0];
     if constexpr (W == Wanted::norm_sums) {
-      const Incoming<T> d =
-          run_.template backward<Strips>(g, columns, column0, a_.dy + g, tiles.dz, width, kBlock, false);
+      Incoming<T> d{};
+      if (a_.dx) {
+        const Values v = stored_values<Strips>(g, columns, column0, width, tiles);
+        d = {v.at, v.stride, Fused::none};
+      } else {
+        d = run_.template backward<Strips>(g, columns, column0, a_.dy + g, tiles.dz, width, kBlock, false);
+      }
       const S source = run_.source(g, column0);
       T* const sum2 = sums[1];
       if (d.left == Fused::relu)
@@ -417,9 +406,7 @@ class GradientPart {
       else
         column_sums_loop<T, Identity, Strips>(source, d.dy, d.stride, a_.tail, sum, sum2, columns, width);
     } else {
-      const Target t = target(tiles, g, width);
-      const Values v = values<Strips>(g, columns, column0, width, t);
-      finish(t, g, columns, Strips, width);
+      const Values v = stored_values<Strips>(g, columns, column0, width, tiles);
       const T* FASTNN_RESTRICT const d = v.at;
       for (index j = 0; j < columns; ++j) {
         T s = sum[j];

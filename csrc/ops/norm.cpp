@@ -111,10 +111,12 @@ index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfini
   Scratch<double> result(2 * v.channels);  // means, then sums of squared deviations
   double* const means = result.data();
   double* const deviations = means + v.channels;
-  const auto finish = [&](index c) {
-    mean[c] = means[c];
-    invstd[c] = 1 / std::sqrt(deviations[c] / n + a.eps);
-    parameters.set_statistics(c, mean[c], invstd[c]);
+  const auto finish = [&](index begin, index end) {
+    for (index c = begin; c < end; ++c) {
+      mean[c] = means[c];
+      invstd[c] = 1 / std::sqrt(deviations[c] / n + a.eps);
+      parameters.set_statistics(c, mean[c], invstd[c]);
+    }
   };
   const auto refused = [&]() -> index {
     if (nonfinite == Nonfinite::allow) return -1;
@@ -135,7 +137,7 @@ index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfini
     parallel_for(v.channels, cost.ns, [&](index begin, index end) {
       for (index c = begin; c < end; ++c) {
         k.moments(m, Part{0, m.leaves.count, c, c + 1, means});
-        finish(c);
+        finish(c, c + 1);
         for (index o = 0; o < v.outer; ++o) {
           const index start = (o * v.channels + c) * v.inner;
           k.forward(f, start, start + v.inner);
@@ -148,9 +150,7 @@ index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfini
     reduce(
         m.leaves, 2, cost.ns, means, [&](const Part& part) { k.moments(m, part); },
         [&](const double* parts, index size, const Part& part) { k.merge_moments(m.leaves, size, parts, part); },
-        [&](index begin, index end) {
-          for (index c = begin; c < end; ++c) finish(c);
-        });
+        finish);
     bad = refused();
     if (bad < 0) update_running();  // before the last region, so that the next call finds the team awake
     if (bad < 0 || nonfinite != Nonfinite::error)
@@ -182,46 +182,54 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   if (a.tail.threshold > 0) cost = cost.random_bits(2 * size);
   const NormParameters<T> parameters(v, a.weight, a.bias, a.pre_bias, true);
   for (index c = 0; c < v.channels; ++c) parameters.set_statistics(c, a.mean[c], a.invstd[c]);
-  Backward<T> b{};
-  b.dy = a.dy;
-  b.x = a.x;
-  b.map = parameters.map;
-  b.tail = a.tail;
-  b.dx = a.dx;
-  b.dresidual = a.dresidual;
-  b.stream = a.dx != a.dy && cost.beyond_cache();
-  b.leaves = cut_leaves(v);
+  const Leaves leaves = cut_leaves(v);
+  const bool hot = channel_hot<T>(v, inputs, team_size(v.channels, cost.ns));
+  // First pass: the sums of dz. Where dz is wanted itself, or costs random bits, it is kept for the second.
+  Backward<T> sums{};
+  sums.dy = a.dy;
+  sums.x = a.x;
+  sums.map = parameters.map;
+  sums.tail = a.tail;
+  sums.dx = a.dresidual ? a.dresidual : a.tail.threshold > 0 ? a.dx : nullptr;
+  sums.stream = !hot && sums.dx && sums.dx != a.dy && cost.beyond_cache();
+  sums.leaves = leaves;
+  // Second pass: dx.
+  Backward<T> gradient = sums;
+  if (sums.dx) {
+    gradient.dy = sums.dx;
+    gradient.tail = {};
+    gradient.tail.activation = gradient.tail.threshold = -1;
+  }
+  gradient.dx = a.dx;
+  gradient.stream = a.dx != gradient.dy && cost.beyond_cache();
   Scratch<double> result(3 * v.channels);
   double* const sum_dz = result.data();
   double* const sum_dzc = sum_dz + v.channels;
   double* const sum_dx = a.dpre_bias ? sum_dzc + v.channels : nullptr;
-  const auto finish = [&](index c) {
-    parameters.set_gradient(c, a.invstd[c], sum_dz[c], sum_dzc[c], n);
-    a.dbias[c] = static_cast<T>(sum_dz[c]);
-    a.dweight[c] = static_cast<T>(sum_dzc[c] * a.invstd[c]);
+  const auto finish = [&](index begin, index end) {
+    for (index c = begin; c < end; ++c) {
+      parameters.set_gradient(c, a.invstd[c], sum_dz[c], sum_dzc[c], n);
+      a.dbias[c] = static_cast<T>(sum_dz[c]);
+      a.dweight[c] = static_cast<T>(sum_dzc[c] * a.invstd[c]);
+    }
   };
 
-  if (channel_hot<T>(v, inputs, team_size(v.channels, cost.ns))) {
+  if (hot) {
     parallel_for(v.channels, cost.ns, [&](index begin, index end) {
       for (index c = begin; c < end; ++c) {
-        k.norm_gradient_sums(b, Part{0, b.leaves.count, c, c + 1, sum_dz});
-        finish(c);
-        k.norm_gradient(b, Part{0, b.leaves.count, c, c + 1, sum_dx});
+        k.norm_gradient_sums(sums, Part{0, leaves.count, c, c + 1, sum_dz});
+        finish(c, c + 1);
+        k.norm_gradient(gradient, Part{0, leaves.count, c, c + 1, sum_dx});
       }
     });
   } else {
-    const auto merge = [&](index results) {
-      return [&, results](const double* parts, index leaves, const Part& part) {
-        k.merge_sums(b.leaves, leaves, parts, results, part);
-      };
-    };
     reduce(
-        b.leaves, 2, cost.ns, sum_dz, [&](const Part& part) { k.norm_gradient_sums(b, part); }, merge(2),
-        [&](index begin, index end) {
-          for (index c = begin; c < end; ++c) finish(c);
-        });
+        leaves, 2, cost.ns, sum_dz, [&](const Part& part) { k.norm_gradient_sums(sums, part); },
+        [&](const double* parts, index together, const Part& part) { k.merge_sums(leaves, together, parts, 2, part); },
+        finish);
     reduce(
-        b.leaves, 1, cost.ns, sum_dx, [&](const Part& part) { k.norm_gradient(b, part); }, merge(1),
+        leaves, 1, cost.ns, sum_dx, [&](const Part& part) { k.norm_gradient(gradient, part); },
+        [&](const double* parts, index together, const Part& part) { k.merge_sums(leaves, together, parts, 1, part); },
         [](index, index) {});
   }
   if (a.dpre_bias)
