@@ -14,8 +14,11 @@ from typing import Any, Literal
 #: A row is called noisy above this: interquartile range over median of its time or of its floor.
 WIDE = 0.2
 
-SAMPLE_SECONDS = 3e-4
+SAMPLE_SECONDS = 1e-3
 """Aimed-at length of one sample; calls shorter than this are repeated inside it."""
+
+LONG_CALL = 2e-2
+"""Seconds from which on a call is its own warm-up: caches and sleeping threads no longer matter to it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Settings:
     @property
     def budget(self) -> float:
         """Seconds one contender may take in one row, once it has its three samples."""
-        return 0.01 if self.quick else 0.06
+        return 0.01 if self.quick else 0.12
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ class Contender:
     self_timed: bool = False
     samples: list[float] = field(default_factory=list)
     inner: int = 1
+    warm: bool = True
     rounds: int = 0
 
     def sample(self) -> float:
@@ -157,8 +161,8 @@ class Contender:
         call = self.call
         if self.before is not None:
             self.before()
-        elif self.inner > 1:
-            call()  # the others have had the caches meanwhile
+        elif self.warm:
+            call()  # the others have had the caches meanwhile, and the team is asleep
         start = time.perf_counter()
         for _ in repeat(None, self.inner):
             call()
@@ -170,8 +174,9 @@ class Contender:
         if seconds < SAMPLE_SECONDS:  # the first of short calls is mostly warming up
             seconds = max(self.sample(), 1e-9)
         if not self.self_timed and self.before is None:
-            self.inner = max(1, math.ceil(SAMPLE_SECONDS / seconds))
-        per_sample = max(seconds * self.inner, SAMPLE_SECONDS)
+            self.warm = seconds < LONG_CALL
+            self.inner = max(2 if self.warm else 1, math.ceil(SAMPLE_SECONDS / seconds))
+        per_sample = max(seconds * (self.inner + self.warm), SAMPLE_SECONDS)
         self.rounds = max(3, min(settings.rounds, int(settings.budget / per_sample)))
 
     @property
