@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import random
-from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
+from fastnn.functional.activations import ACTIVATIONS, ActivationSpec, resolve
 
 __all__ = ["CASES", "TOLERANCES", "Case", "Work", "allowed_error", "as_type", "by_name"]
 
@@ -67,6 +67,18 @@ class Work:
     exp: int = 0
     div: int = 0
     sqrt: int = 0
+
+    def times(self, n: int, random_bits: bool = False) -> Work:
+        """That of `n` elements, if this is that of one."""
+        return Work(n * (self.random_bits + random_bits), n * self.exp, n * self.div, n * self.sqrt)
+
+
+# A new activation is one row here: the tolerance of its values, its operations per element, and its parameters, which
+# are not the defaults, so that one that gets lost shows. It is then tested alone and in every epilogue.
+_ACTIVATIONS: dict[str, tuple[str, Work, dict[str, float]]] = {
+    "relu": ("exact", Work(), {}),
+    "leaky_relu": ("elementwise", Work(), {"negative_slope": 0.2}),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,10 +169,15 @@ class Epilogue:
     dropout: float = 0.0
 
     @property
+    def name(self) -> str:
+        """Name of the activation, empty without one."""
+        return self.activation.name if isinstance(self.activation, ActivationSpec) else self.activation or ""
+
+    @property
     def label(self) -> str:
         parts = [
             "residual" if self.residual else "",
-            self.activation if isinstance(self.activation, str) else self.activation.name if self.activation else "",
+            self.name,
             "dropout" if self.dropout else "",
         ]
         return "+".join(filter(None, parts)) or "plain"
@@ -173,18 +190,26 @@ class Epilogue:
             "rng": inputs["rng"],
         }
 
-    def random_bits(self, shape: tuple[int, ...]) -> int:
-        return _size(shape) if self.dropout else 0
+    @property
+    def keeps_input(self) -> bool:
+        """Whether `bias_act` keeps its input for backward."""
+        if not self.activation:
+            return False
+        spec = resolve(self.activation)
+        return not (spec.from_output and (spec.sign_only or not self.dropout))
+
+    def work(self, shape: tuple[int, ...], training: bool) -> Work:
+        cost = _ACTIVATIONS[self.name][1] if self.name else Work()
+        return cost.times(_size(shape), random_bits=bool(self.dropout and training))
 
 
-_SLOPE = 0.2  # not the default, so that a parameter that gets lost shows
+def _epilogues() -> Iterator[Epilogue]:
+    activations = [ACTIVATIONS[name](**params) if params else name for name, (_, _, params) in _ACTIVATIONS.items()]
+    for dropout, residual, activation in product((0.0, 0.3), (False, True), (None, *activations)):
+        yield Epilogue(activation, residual, dropout)
 
-EPILOGUES = tuple(
-    Epilogue(activation, residual, dropout)
-    for dropout, residual, activation in product(
-        (0.0, 0.3), (False, True), (None, "relu", ACTIVATIONS["leaky_relu"](negative_slope=_SLOPE))
-    )
-)
+
+EPILOGUES = tuple(_epilogues())
 
 # ------------------------------------------------------------------------------------------------- layouts
 
@@ -275,16 +300,17 @@ class ActivationCase(Case):
 
     def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs:
         backward = getattr(F, self.ops[1])
-        return {"dx": backward(inputs["dy"], saved, **self.params, output=self.from_output, out=out)}
+        options: dict[str, Any] = {"output": True} if self.from_output else {}
+        return {"dx": backward(inputs["dy"], saved, **self.params, **options, out=out)}
 
     def work(self, shape: Any, direction: str) -> Work:
-        n = _size(shape)
-        return Work(exp=n * self.cost.exp, div=n * self.cost.div, sqrt=n * self.cost.sqrt)
+        return self.cost.times(_size(shape))
 
 
-def _activation(name: str, tolerance: str, cost: Work = Work(), **params: float) -> Iterator[Case]:
-    forms = (False, True) if ACTIVATIONS[name](**params).from_output else (False,)
-    for from_output in forms:
+def _activations() -> Iterator[Case]:
+    for (name, (tolerance, cost, params)), from_output in product(_ACTIVATIONS.items(), (False, True)):
+        if from_output and not ACTIVATIONS[name](**params).from_output:
+            continue
         yield ActivationCase(
             name=f"{name}/{'output' if from_output else 'input'}",
             ops=(name, f"{name}_backward"),
@@ -344,7 +370,7 @@ class BiasActCase(Case):
         return gradients
 
     def work(self, shape: Any, direction: str) -> Work:
-        return Work(random_bits=self.epilogue.random_bits(shape) if self.training else 0)
+        return self.epilogue.work(shape, self.training)
 
     def terms(self, shape: Any, output: str) -> int:
         return self.layout.terms(shape) if output == "dbias" else 1
@@ -365,7 +391,7 @@ def _bias_act() -> Iterator[Case]:
             bench=layout.bench if usual and layout is _ROWS else (),
             tolerance="reduction",
             gradients={key: value for key, value in gradients.items() if value in given} if training else {},
-            in_place="x",
+            in_place=None if training and epilogue.keeps_input else "x",
             in_place_backward=("dy",),
             layout=layout,
             epilogue=epilogue,
@@ -433,7 +459,7 @@ class BatchNormCase(Case):
         return dict(zip(names, F.batch_norm_backward(inputs["dy"], saved, out=out), strict=True))
 
     def work(self, shape: Any, direction: str) -> Work:
-        return Work(random_bits=self.epilogue.random_bits(shape) if self.training else 0)
+        return self.epilogue.work(shape, self.training)
 
     def terms(self, shape: Any, output: str) -> int:
         return self.layout.terms(shape) if output in ("dweight", "dbias", "dpre_bias") else 1
@@ -644,14 +670,15 @@ def _optimizer(
     *slots: str | None,
     at: Callable[[int], Mapping[str, Any]] = lambda number: {},
     root: bool = False,
+    decays: bool = True,
     bench_decay: float = 0.0,
     **options: Any,
 ) -> Iterator[Case]:
-    """Cases ``<op>/<variant>`` with and without decay and clipping.
+    """Cases ``<op>/<variant>`` with and without clipping and, if the op `decays`, with and without `weight_decay`.
 
     `slots` names the state arrays, None for one left out, in the order of the op; `at` gives a step's options.
     """
-    for decay, clip in product((0.0, 0.05), (None, 0.5)):
+    for decay, clip in product((0.0, 0.05) if decays else (0.0,), (None, 0.5)):
         yield OptimizerCase(
             name=name + ("+decay" if decay else "") + ("+clip" if clip else ""),
             ops=(name.partition("/")[0],),
@@ -664,7 +691,7 @@ def _optimizer(
             tolerance="elementwise",
             slots=slots,
             at=at,
-            options={**options, "weight_decay": decay, "clip_norm": clip},
+            options={**options, **({"weight_decay": decay} if decays else {}), "clip_norm": clip},
             root=root,
         )
 
@@ -680,8 +707,7 @@ def _corrected(number: int) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------- the table
 
 _TABLE: tuple[Callable[[], Iterator[Case]], ...] = (
-    lambda: _activation("relu", "exact"),
-    lambda: _activation("leaky_relu", "elementwise", negative_slope=_SLOPE),
+    _activations,
     _bias_act,
     _batch_norm,
     _dropout,
@@ -697,7 +723,7 @@ _TABLE: tuple[Callable[[], Iterator[Case]], ...] = (
 )
 
 CASES: tuple[Case, ...] = tuple(case for rows in _TABLE for case in rows())
-"""All cases.  A new activation or optimizer is one line in `_TABLE`."""
+"""All cases.  A new optimizer is one row in `_TABLE` for each variant, a new activation one in `_ACTIVATIONS`."""
 
 
 def by_name(name: str) -> Case:

@@ -8,6 +8,7 @@ import pytest
 import fastnn as fnn
 from fastnn import layers
 from fastnn.layers import BatchNorm1d, BatchNorm2d, Dropout, Flatten, LeakyReLU, Linear, ReLU, Sequential
+from fastnn.layers.activation import CLASSES
 
 
 def random(*shape, seed=0, dtype=np.float32):
@@ -32,7 +33,7 @@ CHAINS = list(
     itertools.product(
         (None, "bias", "no bias"),
         (False, True),
-        (None, ReLU(), LeakyReLU(0.2), LeakyReLU(-0.2)),
+        (None, *(kind() for kind in CLASSES.values()), LeakyReLU(-0.2)),
         (0.0, 0.3, 1.0),
     )
 )

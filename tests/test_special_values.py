@@ -9,6 +9,7 @@ import pytest
 
 import fastnn.functional as F
 from fastnn import act, reference
+from fastnn.functional.activations import ACTIVATIONS
 from fastnn.random import Generator
 
 NAN, INF = np.nan, np.inf
@@ -35,6 +36,15 @@ def test_activations_follow_the_reference(dtype: Any, name: str, params: dict[st
     for dy in (np.ones_like(x), np.resize(x, 41)[1:]):
         backward = f"{name}_backward"
         assert_same_bits(getattr(F, backward)(dy, x, **params), getattr(reference, backward)(dy, x, **params))
+
+
+@DTYPES
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_nan_goes_through_every_activation(dtype: Any, name: str) -> None:
+    x = np.full(40, NAN, dtype)
+    assert np.isnan(getattr(F, name)(x)).all()
+    assert np.isnan(F.bias_act(x, activation=name)[0]).all()
+    assert np.isnan(getattr(F, f"{name}_backward")(x, np.ones_like(x))).all()
 
 
 def test_relu_in_words() -> None:

@@ -1,7 +1,8 @@
-// Activations: the forms are
+// Activations. Each is a struct of a name, and of
 //   forward(x, p0, p1)       y
 //   backward(dy, x, p0, p1)  dy * f'(x)
-// and, where the output determines the gradient, from_output = true and backward_output(dy, y, p0, p1).
+//   from_output              whether the output determines the gradient (for some parameters); if so, also
+//   backward_output(dy, y, p0, p1), with the bits of backward
 // A new activation is one struct here and one word in FASTNN_ACTIVATIONS; relu and leaky_relu stay first, as the
 // epilogue compiles them into its loops by number.
 #pragma once

@@ -119,7 +119,8 @@ class CaseRow:
 
     def _peers(self) -> list[Any]:
         found = [peer() for peer in PEERS if not peer.missing]
-        return [peer for peer in found if all(hasattr(peer, op) for op in self.case.ops)]
+        tail = self.case.epilogue.name if isinstance(self.case, (BiasActCase, BatchNormCase)) else ""
+        return [peer for peer in found if all(hasattr(peer, op) for op in (*self.case.ops, tail) if op)]
 
     def _call(self, namespace: Any, inputs: dict[str, Any]) -> tuple[Callable[[], Any], roof.Traffic, int]:
         """The timed call, its traffic and the bytes kept for backward."""
@@ -449,7 +450,7 @@ def all_rows(*, only: str = "", quick: bool = False, everything: bool = False) -
     quick : bool
         Leave out everything above `QUICK` elements.
     everything : bool
-        Include the other fused tails (leaky_relu, residual, dropout alone).
+        Include the other fused tails (other activations, residual, dropout alone).
     """
     rows: list[RowSpec] = []
     for case in CASES:

@@ -23,4 +23,4 @@ globals().update({name: getattr(_optim, name) for name in _optim.__all__ if name
 if _typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> _typing.Any:
-        """The steps of the optimizers."""
+        """The activations, and the steps of the optimizers."""

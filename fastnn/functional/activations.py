@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 import fastnn._core as _core
 
-__all__ = ["leaky_relu", "leaky_relu_backward", "relu", "relu_backward"]
-
 _KERNEL_IDS = {name: index for index, name in enumerate(_core.activation_names())}
 
 
@@ -170,7 +168,7 @@ def resolve(activation: str | ActivationSpec) -> ActivationSpec:
     return entry.default_spec
 
 
-_relu = Activation(
+Activation(
     "relu",
     layer="ReLU",
     formula="y = 0 where x <= 0, else x.  NaN stays NaN.",
@@ -178,9 +176,8 @@ _relu = Activation(
     from_output=lambda: True,
     sign_only=True,
 )
-relu, relu_backward = _relu.forward, _relu.backward
 
-_leaky_relu = Activation(
+Activation(
     "leaky_relu",
     layer="LeakyReLU",
     defaults={"negative_slope": 0.01},
@@ -189,4 +186,7 @@ _leaky_relu = Activation(
     from_output=lambda negative_slope: negative_slope > 0,
     sign_only=True,
 )
-leaky_relu, leaky_relu_backward = _leaky_relu.forward, _leaky_relu.backward
+
+_FUNCTIONS = {f.__name__: f for entry in ACTIVATIONS.values() for f in (entry.forward, entry.backward)}
+__all__ = sorted(_FUNCTIONS)
+globals().update(_FUNCTIONS)

@@ -81,7 +81,7 @@ def bias_act(
         C channels along `channel_axis`.
     bias : (C,) array, optional
     residual : array like `x`, optional
-    activation : {"relu", "leaky_relu"} or spec from `fastnn.act`, optional
+    activation : str such as "relu", or spec from `fastnn.act`, optional
     dropout : float, default 0
         Probability to drop; kept elements are scaled by ``1 / (1 - fastnn.random.effective_p(dropout))``.
         Applied in training only.

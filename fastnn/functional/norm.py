@@ -83,7 +83,7 @@ def batch_norm(
         Bias of the preceding matrix product, added on the fly.
     residual : array like `x`, optional
         Kept by reference for backward.
-    activation : {"relu", "leaky_relu"} or spec from `fastnn.act`, optional
+    activation : str such as "relu", or spec from `fastnn.act`, optional
     dropout : float, default 0
         Probability to drop.  Applied in training only.
     rng : fastnn.random.Generator, optional
