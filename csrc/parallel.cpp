@@ -116,7 +116,6 @@ int choose(index tasks, double cost_ns, std::int64_t now) {
 
 void run_serial(index tasks, Body body, void* context) {
   last_team_size.store(1, std::memory_order_relaxed);
-  const FloatMode guard;
   body(context, 0, tasks);
 }
 

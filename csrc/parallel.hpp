@@ -36,7 +36,8 @@ int choose_team(index tasks, double cost_ns);
 void run(index tasks, double cost_ns, Body body, void* context);
 
 // Puts the floating-point control word (rounding, flush-to-zero) at its default for a scope: results must not
-// depend on what another library left there, and that library gets its own back.
+// depend on what another library left there, and that library gets its own back. Every op opens one around all of its
+// arithmetic; workers of a region, whose mode is their own, each open another.
 class FloatMode {
  public:
   FloatMode() : saved_(read()) {
@@ -102,7 +103,6 @@ void parallel_for(index tasks, double cost_ns, F&& body) {
   if (tasks <= 0) return;
   if (tasks < 2 || cost_ns < parallel::least_cost_ns.load(std::memory_order_relaxed)) {
     parallel::last_team_size.store(1, std::memory_order_relaxed);
-    const parallel::FloatMode guard;
     body(index{0}, tasks);
     return;
   }

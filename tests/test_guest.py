@@ -166,6 +166,43 @@ assert libm.fegetround() == upward
     run_python(script)
 
 
+@pytest.mark.parametrize("mode", ["flush", "upward"])
+def test_no_op_computes_in_a_foreign_mode(run_python, mode: str) -> None:
+    """Every case: statistics, finishing touches and scalars included, on one thread and on three."""
+    script = (
+        float_mode_script()
+        + """
+import fastnn, fastnn.functional as F
+from fastnn import _core
+from fastnn.cases import CASES
+
+def bits(case, inputs):
+    outputs, saved = case.forward(F, inputs)
+    gradients = case.backward(F, inputs, saved) if case.backward else None
+    return {name: np.asarray(value).tobytes() for part in (outputs, gradients or {}) for name, value in part.items()}
+
+# Optimizers combine their numbers in Python, in whatever mode Python computes.
+cases = [case for case in CASES if {flush} or case.family != "optimizer"]
+inputs = [[case.inputs(case.shapes[-1], np.float32) for case in cases] for _ in range(3)]
+_core._set_grain(0)
+expected = [bits(case, values) for case, values in zip(cases, inputs[0])]
+env = get()
+if {flush}:
+    ctypes.c_uint32.from_buffer(env, OFFSET).value |= FLUSH
+    assert libm.fesetenv(env) == 0
+else:
+    assert libm.fesetround({upward}) == 0
+for threads, values in ((1, inputs[1]), (3, inputs[2])):
+    fastnn.set_num_threads(threads)
+    for case, wanted, one in zip(cases, expected, values):
+        assert bits(case, one) == wanted, (case.name, threads)
+""".replace("{flush}", str(mode == "flush")).replace(
+            "{upward}", "0x800" if platform.machine() == "x86_64" else "0x400000"
+        )
+    )
+    run_python(script)
+
+
 @pytest.fixture
 def clean_spin(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("FASTNN_SPIN", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):

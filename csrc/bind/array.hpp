@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../contract.hpp"
+#include "../parallel.hpp"
 
 namespace fastnn {
 
@@ -100,17 +101,19 @@ decltype(auto) by_dtype(const Array& a, F&& f) {
   return a.is_f32() ? f(float{}) : f(double{});
 }
 
-// Releases the GIL for a scope, where the work is worth the 40 ns that costs.
-class ReleaseGil {
+// The scope in which an op computes: with the floating-point mode at its default from the first rounding on, and
+// without the GIL where the work is worth the 40 ns that costs.
+class Computation {
  public:
-  explicit ReleaseGil(index elements) : state_(elements >= 4096 ? PyEval_SaveThread() : nullptr) {}
-  ~ReleaseGil() {
+  explicit Computation(index elements) : state_(elements >= 4096 ? PyEval_SaveThread() : nullptr) {}
+  ~Computation() {
     if (state_ != nullptr) PyEval_RestoreThread(state_);
   }
-  ReleaseGil(const ReleaseGil&) = delete;
-  ReleaseGil& operator=(const ReleaseGil&) = delete;
+  Computation(const Computation&) = delete;
+  Computation& operator=(const Computation&) = delete;
 
  private:
+  parallel::FloatMode mode_;
   PyThreadState* state_;
 };
 

@@ -90,7 +90,9 @@ Arguments parse(const Builtin& f, PyObject* const* args, Py_ssize_t n, PyObject*
       continue;
     }
     if (f.output_form && same(key, keys().output)) {
-      a.output = PyObject_IsTrue(value) == 1;
+      const int truth = PyObject_IsTrue(value);
+      if (truth < 0) throw py::error_already_set();
+      a.output = truth == 1;
       continue;
     }
     if (same(key, keys().x)) {
@@ -121,7 +123,7 @@ PyObject* forward(const Builtin& f, const Arguments& a) {
   refuse_overlap(y, "out", x, "x", true);
   by_dtype(x, [&](auto t) {
     using T = decltype(t);
-    const ReleaseGil release(x.size());
+    const Computation computation(x.size());
     activation<T>(f.id, x.data<T>(), y.data<T>(), x.size(), static_cast<T>(a.p[0]), static_cast<T>(a.p[1]));
   });
   return y.object().inc_ref().ptr();
@@ -154,7 +156,7 @@ PyObject* backward(Builtin& f, const Arguments& a) {
   if (a.output && !f.parameters.empty()) require_from_output(f, a);
   by_dtype(dy, [&](auto t) {
     using T = decltype(t);
-    const ReleaseGil release(dy.size());
+    const Computation computation(dy.size());
     activation_gradient<T>(f.id, dy.data<T>(), x.data<T>(), a.output, dx.data<T>(), dy.size(), static_cast<T>(a.p[0]),
                            static_cast<T>(a.p[1]));
   });

@@ -19,8 +19,8 @@ py::object bias_act_forward(py::handle x_, py::handle bias_, py::handle residual
   if (residual) refuse_overlap(y, "out", *residual, "residual", true);
   by_dtype(x, [&](auto t) {
     using T = decltype(t);
+    const Computation computation(x.size());
     const BiasAct<T> a{view, x.data<T>(), data_or_null<T>(bias), tail.epilogue<T>(residual), y.data<T>()};
-    const ReleaseGil release(x.size());
     bias_act(a);
   });
   return y.object();
@@ -46,6 +46,7 @@ py::tuple bias_act_backward(py::handle dy_, py::handle kept_, bool kept_is_outpu
   if (want_dbias) dbias = empty({view.channels}, dy.dtype());
   by_dtype(dy, [&](auto t) {
     using T = decltype(t);
+    const Computation computation(dy.size());
     const BiasActGradient<T> a{view,
                                dy.data<T>(),
                                data_or_null<T>(kept),
@@ -54,7 +55,6 @@ py::tuple bias_act_backward(py::handle dy_, py::handle kept_, bool kept_is_outpu
                                tail.epilogue<T>(residual),
                                dx.data<T>(),
                                data_or_null<T>(dbias)};
-    const ReleaseGil release(dy.size());
     bias_act_gradient(a);
   });
   return py::make_tuple(dx.object(), object_or_none(dbias));
@@ -67,13 +67,13 @@ py::object channel_sum(py::handle x_, py::handle out_, int channel_axis) {
   refuse_overlap(sums, "out", x, "x", false);
   by_dtype(x, [&](auto t) {
     using T = decltype(t);
+    const Computation computation(x.size());
     BiasActGradient<T> a{};
     a.view = view;
     a.dy = x.data<T>();
     a.tail.activation = -1;
     a.tail.threshold = -1;
     a.dbias = sums.data<T>();
-    const ReleaseGil release(x.size());
     bias_act_gradient(a);
   });
   return sums.object();

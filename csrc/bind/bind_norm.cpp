@@ -77,8 +77,8 @@ py::tuple batch_norm_train_(py::handle x_, py::handle weight_, py::handle bias_,
   const auto mode = static_cast<Nonfinite>(nonfinite);
   const index bad = by_dtype(inputs.x, [&](auto t) {
     using T = decltype(t);
+    const Computation computation(inputs.x.size());
     const BatchNorm<T> a = inputs.arguments<T>(tail, eps, y);
-    const ReleaseGil release(inputs.x.size());
     return batch_norm_train(a, momentum, mode, statistic(running_mean), statistic(running_var), mean.data<double>(),
                             invstd.data<double>());
   });
@@ -101,8 +101,8 @@ py::object batch_norm_infer_(py::handle x_, py::handle running_mean_, py::handle
   refuse_overlap(y, "out", running_var, "running_var", false);
   by_dtype(inputs.x, [&](auto t) {
     using T = decltype(t);
+    const Computation computation(inputs.x.size());
     const BatchNorm<T> a = inputs.arguments<T>(tail, eps, y);
-    const ReleaseGil release(inputs.x.size());
     batch_norm_infer(a, statistic(running_mean), statistic(running_var));
   });
   return y.object();
@@ -127,6 +127,7 @@ py::tuple batch_norm_backward_(py::handle dy_, py::handle x_, py::handle mean_, 
   if (inputs.pre_bias) dpre_bias = empty({v.channels}, dtype);
   by_dtype(inputs.x, [&](auto t) {
     using T = decltype(t);
+    const Computation computation(inputs.x.size());
     const BatchNormGradient<T> a{v,
                                  dy.data<T>(),
                                  inputs.x.data<T>(),
@@ -141,7 +142,6 @@ py::tuple batch_norm_backward_(py::handle dy_, py::handle x_, py::handle mean_, 
                                  dbias.data<T>(),
                                  data_or_null<T>(dresidual),
                                  data_or_null<T>(dpre_bias)};
-    const ReleaseGil release(inputs.x.size());
     batch_norm_gradient(a);
   });
   return py::make_tuple(dx.object(), dweight.object(), dbias.object(), object_or_none(dresidual),

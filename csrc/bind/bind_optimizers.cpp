@@ -82,7 +82,7 @@ class Step {
         tensor.n = arrays_[i].size();
         elements += tensor.n;
       }
-      const ReleaseGil release(elements);
+      const Computation computation(elements);
       body(tensors);
     });
   }

@@ -24,7 +24,7 @@ constexpr index kVectorBytes = 16;
 #define FASTNN_NOINLINE __attribute__((noinline))  // called once per strip: one copy is enough
 
 // 16 lanes as vectors of the native width. Wider types than the hardware's are lowered badly by gcc 12 (measured:
-// 11 times slower on AVX2), plain arrays of 16 are vectorised with permutes (9 times slower).
+// 11 times slower on AVX2), plain arrays of 16 are vectorised with permutes (15 times slower).
 template <class T>
 struct Lanes {
   typedef T Vector __attribute__((vector_size(kVectorBytes)));

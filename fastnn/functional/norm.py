@@ -6,8 +6,9 @@ import numpy as np
 
 import fastnn._core as _core
 from fastnn import random
+from fastnn._checks import check_index, check_number, check_saved
 from fastnn.functional._arrays import Array, copied, total_nbytes
-from fastnn.functional._epilogue import Tail, spec_of, tail, training_dropout
+from fastnn.functional._epilogue import Tail, give_back, spec_of, tail, training_dropout
 from fastnn.functional.activations import ActivationSpec
 
 __all__ = ["BatchNormSaved", "batch_norm", "batch_norm_backward"]
@@ -64,7 +65,8 @@ def batch_norm(
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var  = (1 - momentum) * running_var  + momentum * var * n / (n - 1)
 
-    Statistics are formed in float64, in one pass that does not cancel.  Formula: S. Ioffe, C. Szegedy: Batch
+    Statistics take one pass that does not cancel: sums of some 1000 differences from a value near the mean in the
+    type of `x`, merged in float64; so the squared deviations must be finite in the type of `x`.  Formula: S. Ioffe, C. Szegedy: Batch
     normalization (ICML 2015); names, order and defaults: `torch.nn.functional.batch_norm`.
 
     Parameters
@@ -113,6 +115,10 @@ def batch_norm(
         ``nonfinite="error"``, for statistics that are not finite: the running statistics are then unchanged
         and `out` is unspecified.
     """
+    check_number("eps", eps)
+    check_number("momentum", momentum)
+    if type(channel_axis) is not int:
+        channel_axis = check_index("channel_axis", channel_axis)
     if not eps > 0.0:
         raise ValueError(f"eps: expected a number > 0, got {eps}")
     spec = spec_of(activation)
@@ -120,7 +126,7 @@ def batch_norm(
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("running_mean, running_var: expected arrays in inference, got None")
-        act, p0, p1, *_ = tail(spec, 0.0, None, first)
+        act, p0, p1, *_ = tail(x, spec, 0.0, None, first)
         return (
             _core.batch_norm_infer(
                 x,
@@ -145,22 +151,26 @@ def batch_norm(
         raise ValueError("running_mean, running_var: expected both or none")
     if nonfinite not in _NONFINITE:
         raise ValueError(f"nonfinite: expected 'error', 'skip' or 'allow', got {nonfinite!r}")
-    parameters = tail(spec, dropout, rng, first)
-    y, mean, invstd = _core.batch_norm_train(
-        x,
-        weight,
-        bias,
-        pre_bias,
-        residual,
-        out,
-        running_mean,
-        running_var,
-        momentum,
-        eps,
-        _NONFINITE[nonfinite],
-        channel_axis,
-        *parameters,
-    )
+    parameters = tail(x, spec, dropout, rng, first)
+    try:
+        y, mean, invstd = _core.batch_norm_train(
+            x,
+            weight,
+            bias,
+            pre_bias,
+            residual,
+            out,
+            running_mean,
+            running_var,
+            momentum,
+            eps,
+            _NONFINITE[nonfinite],
+            channel_axis,
+            *parameters,
+        )
+    except BaseException:
+        give_back(parameters, rng)
+        raise
     saved = BatchNormSaved()
     saved.x, saved.residual = x, residual
     saved.mean, saved.invstd = mean, invstd
@@ -202,7 +212,10 @@ def batch_norm_backward(dy: Array, saved: BatchNormSaved, *, out: Array | None =
     TypeError, ValueError
         For a `dy` that is not like the output, or an unsuitable `out`.
     """
+    check_saved(saved, BatchNormSaved)
     residual = saved.residual
+    if residual is not None and out is not None and np.may_share_memory(out, residual):
+        raise ValueError("out: expected memory apart from the kept residual, got memory that overlaps it")
     parameters = saved.tail
     passes_dy = (
         residual is not None
