@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._checks import check_number
+
 __all__ = ["Generator", "default_generator", "effective_p", "keep_threshold", "manual_seed"]
 
 _RESOLUTION = 1 << 16  # random bits are compared 16 at a time
@@ -37,6 +39,7 @@ def keep_threshold(p: float) -> int:
     ValueError
         If `p` is outside [0, 1] or NaN.
     """
+    check_number("p", p)
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p: expected a probability in [0, 1], got {p}")
     if p == 0.0:

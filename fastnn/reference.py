@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import random
+from fastnn._checks import check_saved
 
 __all__ = [
     "Saved",
@@ -342,6 +343,7 @@ def bias_act_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> t
     dbias : (C,) array, or None without a bias
     dresidual : the array dx; only if there was a residual
     """
+    check_saved(saved, Saved)
     dx = _into(out, _epilogue_backward(dy, saved))
     dbias = channel_sum(dx, channel_axis=saved.channel_axis) if saved.has_bias else None
     return (dx, dbias, dx) if saved.has_residual else (dx, dbias)
@@ -479,6 +481,7 @@ def batch_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
     dresidual : array like `dy`; only if there was a residual
     dpre_bias : (C,) array, the channel sums of dx; only if there was a pre_bias
     """
+    check_saved(saved, Saved)
     axes = _other_axes(dy, saved.channel_axis)
 
     def channels(values: Array) -> Array:
@@ -555,6 +558,7 @@ def dropout_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> Ar
     -------
     array like `dy`
     """
+    check_saved(saved, Saved)
     return _into(out, _mask(dy, saved.keep, saved.scale))
 
 

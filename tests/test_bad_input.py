@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn.functional as F
-from fastnn import act
+from fastnn import act, reference
 
 Array = np.ndarray[Any, Any]
 
@@ -172,7 +172,26 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: sgd(a, params=[a.head], grads=[a.tail]), ValueError, ""),
     (lambda a: sgd(a, momentum=0.9, momentum_buffers=[a.x]), ValueError, ""),
     (lambda a: adam(a, exp_avgs=[a.m], exp_avg_sqs=[a.m]), ValueError, ""),
+    (
+        lambda a: F.bias_act_backward(a.dy, F.bias_act(a.x, activation=act.leaky_relu(0.0))[1], out=a.x),
+        ValueError,
+        "out",
+    ),
+    (lambda a: F.batch_norm_backward(a.dy, batch_norm(a, residual=a.out)[1], out=a.out), ValueError, "out"),
+    (lambda a: F.bias_act_backward(a.dy, F.dropout(a.x)[1]), TypeError, "saved"),
+    (lambda a: F.batch_norm_backward(a.dy, reference.batch_norm(a.x, training=True)[1]), TypeError, "saved"),
+    (lambda a: reference.dropout_backward(a.dy, F.dropout(a.x)[1]), TypeError, "saved"),
     # scalars
+    *((lambda a, p=p: F.dropout(a.x, p), TypeError, "p") for p in (None, "a")),
+    (lambda a: batch_norm(a, momentum=None), TypeError, "momentum"),
+    (lambda a: batch_norm(a, eps="small"), TypeError, "eps"),
+    (lambda a: batch_norm(a, channel_axis=1.5), TypeError, "channel_axis"),
+    (lambda a: F.bias_act(a.x, channel_axis=1.5), TypeError, "channel_axis"),
+    (lambda a: F.dropout(a.x, first=1.5), TypeError, "first"),
+    *((lambda a, n=n: F.dropout(a.x, first=n), ValueError, "first") for n in (1 << 63, (1 << 63) - 24)),
+    (lambda a: act.leaky_relu(0.1, negative_slope=0.2), TypeError, "leaky_relu"),
+    (lambda a: sgd(a, dampening=np.nan), ValueError, "dampening"),
+    (lambda a: sgd(a, lr="fast"), TypeError, "lr"),
     *((lambda a, p=p: F.dropout(a.x, p), ValueError, "p") for p in (-0.1, 1.1, np.nan)),
     (lambda a: F.dropout(a.x, -0.1, False), ValueError, "p"),
     *((lambda a, p=p: F.bias_act(a.x, dropout=p), ValueError, "dropout") for p in (-0.1, 1.1, np.nan)),

@@ -287,3 +287,25 @@ def test_overlap_names_both_arrays():
     arguments["states"][1][0] = arguments["params"][0]
     with pytest.raises(ValueError, match=r"(?=.*exp_avg_sqs\[0\])(?=.*params\[0\])"):
         _core.optimizer_step("adam", *arguments.values())
+
+
+def test_one_dtype_per_optimizer():
+    with pytest.raises(TypeError, match=r"params\[1\]: expected float32, .*, got float64"):
+        SGD([np.zeros(2, np.float32), np.zeros(2)])
+
+
+def test_dampening_is_a_number():
+    with pytest.raises(ValueError, match="dampening: expected a number, got nan"):
+        SGD([np.zeros(2)], dampening=np.nan)
+
+
+def test_momentum_can_be_set_later():
+    a, b = np.zeros(2), np.zeros(2)
+    late, early = SGD([a], 0.1), SGD([b], 0.1, momentum=0.9, dampening=0.3)
+    late.step([np.ones(2)])
+    late.momentum, late.dampening = 0.9, 0.3
+    a[...] = 0
+    for _ in range(3):
+        late.step([np.ones(2)])
+        early.step([np.ones(2)])
+    np.testing.assert_array_equal(a, b)

@@ -203,3 +203,19 @@ def test_numpy_random_state_is_untouched() -> None:
     F.dropout(np.ones(1000))
     after = np.random.get_state()  # noqa: NPY002
     assert before[0] == after[0] and np.array_equal(before[1], after[1]) and before[2:] == after[2:]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rng: F.dropout([1.0], rng=rng),
+        lambda rng: F.bias_act(np.ones((4, 3)), np.ones(2), dropout=0.5, rng=rng),
+        lambda rng: F.batch_norm(np.ones((4, 3)), np.ones(2), np.ones(2), training=True, dropout=0.5, rng=rng),
+    ],
+)
+def test_a_refused_call_draws_nothing(call: Any) -> None:
+    for position in (7, 2**64 - 1):
+        rng = random.Generator(0, position)
+        with pytest.raises((TypeError, ValueError)):
+            call(rng)
+        assert rng.position == position

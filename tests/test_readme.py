@@ -15,6 +15,10 @@ def test_example_trains_a_network(run_python):
     assert float(accuracy) >= 0.95
 
 
+def test_no_figure_is_left_to_fill_in():
+    assert "<FIGURE" not in README
+
+
 def test_commands():
     assert "    pip install . && fastnn demo\n" in README
     assert "    pip install '.[test]' && pytest\n" in README

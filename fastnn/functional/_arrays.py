@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._checks import check_array
+
 Array: TypeAlias = NDArray[Any]
 
 
@@ -22,8 +24,7 @@ def total_nbytes(*arrays: Array | None) -> int:
 
 def check_gradient(dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Check `dy` against the forward pass where the kernel has no saved array to compare it with."""
-    if not isinstance(dy, np.ndarray):
-        raise TypeError(f"dy: expected a numpy array, got {type(dy).__name__}")
+    check_array("dy", dy)
     if dy.dtype != dtype:
         raise TypeError(f"dy: expected dtype {dtype}, got {dy.dtype}")
     if dy.shape != shape:

@@ -143,6 +143,8 @@ class Activation:
         if len(args) > len(self.defaults) or not kwargs.keys() <= self.defaults.keys():
             expected = ", ".join(self.defaults) or "none"
             raise TypeError(f"{self.name}: expected the parameters ({expected}), got {args} {kwargs}")
+        if twice := [key for key in list(self.defaults)[: len(args)] if key in kwargs]:
+            raise TypeError(f"{self.name}: expected one value of {twice[0]}, got two")
         params = {**self.defaults, **dict(zip(self.defaults, args, strict=False)), **kwargs}
         params = {key: float(value) for key, value in params.items()}
         p0, p1 = (*params.values(), 0.0, 0.0)[:2]

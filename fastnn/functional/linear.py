@@ -8,8 +8,9 @@ import numpy as np
 
 import fastnn._core as _core
 from fastnn import random
+from fastnn._checks import check_index, check_saved
 from fastnn.functional._arrays import Array, check_gradient, copied, total_nbytes
-from fastnn.functional._epilogue import Tail, spec_of, tail, training_dropout
+from fastnn.functional._epilogue import Tail, give_back, spec_of, tail, training_dropout
 from fastnn.functional.activations import ActivationSpec
 
 __all__ = ["BiasActSaved", "bias_act", "bias_act_backward"]
@@ -115,8 +116,14 @@ def bias_act(
         for name, array in (("x", x), ("residual", residual)):
             if array is not None and np.may_share_memory(out, array):
                 raise ValueError(f"out: expected memory apart from {name}, which backward of {spec} needs")
-    parameters = tail(spec, dropout, rng, first)
-    y = _core.bias_act(x, bias, residual, out, channel_axis, *parameters)
+    if type(channel_axis) is not int:
+        channel_axis = check_index("channel_axis", channel_axis)
+    parameters = tail(x, spec, dropout, rng, first)
+    try:
+        y = _core.bias_act(x, bias, residual, out, channel_axis, *parameters)
+    except BaseException:
+        give_back(parameters, rng)
+        raise
     if not training:
         return y, None
     saved = BiasActSaved()
@@ -137,7 +144,7 @@ def bias_act_backward(dy: Array, saved: BiasActSaved, *, out: Array | None = Non
     dy : array like the output of `bias_act`
     saved : BiasActSaved
     out : array like `dy`, optional
-        C-contiguous; receives dx.  May be `dy` or the output of `bias_act`.
+        C-contiguous; receives dx.  May be `dy` or the output of `bias_act`, not a kept input.
 
     Returns
     -------
@@ -152,9 +159,14 @@ def bias_act_backward(dy: Array, saved: BiasActSaved, *, out: Array | None = Non
     TypeError, ValueError
         For a `dy` that is not like the output, or an unsuitable `out`.
     """
+    check_saved(saved, BiasActSaved)
     kept = saved.kept
     if kept is None:
         check_gradient(dy, saved.shape, saved.dtype)
+    elif out is not None and not saved.kept_is_output:
+        for name, array in (("x", kept), ("residual", saved.residual)):
+            if array is not None and np.may_share_memory(out, array):
+                raise ValueError(f"out: expected memory apart from the kept {name}, got memory that overlaps it")
     if out is None and kept is None and saved.tail[3] < 0:
         dx: Array = dy
         dbias = _core.channel_sum(dy, None, saved.channel_axis) if saved.has_bias else None

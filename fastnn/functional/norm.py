@@ -66,8 +66,9 @@ def batch_norm(
         running_var  = (1 - momentum) * running_var  + momentum * var * n / (n - 1)
 
     Statistics take one pass that does not cancel: sums of some 1000 differences from a value near the mean in the
-    type of `x`, merged in float64; so the squared deviations must be finite in the type of `x`.  Formula: S. Ioffe, C. Szegedy: Batch
-    normalization (ICML 2015); names, order and defaults: `torch.nn.functional.batch_norm`.
+    type of `x`, merged in float64; so the squared deviations must be finite in the type of `x`.
+    Formula: S. Ioffe, C. Szegedy: Batch normalization (ICML 2015); names, order and defaults:
+    `torch.nn.functional.batch_norm`.
 
     Parameters
     ----------

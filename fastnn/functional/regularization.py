@@ -8,8 +8,9 @@ import numpy as np
 
 import fastnn._core as _core
 from fastnn import random
+from fastnn._checks import check_saved
 from fastnn.functional._arrays import Array, check_gradient
-from fastnn.functional._epilogue import Tail, tail, training_dropout
+from fastnn.functional._epilogue import Tail, give_back, tail, training_dropout
 
 __all__ = ["DropoutSaved", "dropout", "dropout_backward"]
 
@@ -70,8 +71,12 @@ def dropout(
     ValueError
         For `p` outside [0, 1], or a read-only or overlapping `out`.
     """
-    parameters = tail(None, training_dropout("p", p, training), rng, first)
-    y = _core.bias_act(x, None, None, out, -1, *parameters)
+    parameters = tail(x, None, training_dropout("p", p, training), rng, first)
+    try:
+        y = _core.bias_act(x, None, None, out, -1, *parameters)
+    except BaseException:
+        give_back(parameters, rng)
+        raise
     if not training:
         return y, None
     saved = DropoutSaved()
@@ -98,5 +103,6 @@ def dropout_backward(dy: Array, saved: DropoutSaved, *, out: Array | None = None
     TypeError, ValueError
         For a `dy` that is not like the output, or an unsuitable `out`.
     """
+    check_saved(saved, DropoutSaved)
     check_gradient(dy, saved.shape, saved.dtype)
     return _core.bias_act(dy, None, None, out, -1, *saved.tail)

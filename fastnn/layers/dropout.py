@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import _backend, random
+from fastnn._checks import check_array
+from fastnn.functional._arrays import check_gradient
 from fastnn.layers.module import Module
 
 __all__ = ["Dropout", "Flatten"]
@@ -67,11 +69,16 @@ class Dropout(Module):
 class Flatten(Module):
     """(N, ...) to (N, product of the other dimensions), without a copy where the memory layout allows."""
 
-    def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], tuple[int, ...]]:
-        return x.reshape(x.shape[0], math.prod(x.shape[1:])), x.shape
+    def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
+        check_array("x", x)
+        if not x.ndim:
+            raise ValueError(f"x: expected shape (N, ...), got {x.shape}")
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])), (x.shape, x.dtype)
 
     def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
-        return dy.reshape(saved)
+        shape, dtype = saved
+        check_gradient(dy, (shape[0], math.prod(shape[1:])), dtype)
+        return dy.reshape(shape)
 
     def __repr__(self) -> str:
         return "Flatten()"

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend, random
+from fastnn._checks import check_array, check_dtype
+from fastnn.functional._arrays import check_gradient
 from fastnn.layers.module import Module, Parameter, Saved
 
 __all__ = ["Linear"]
@@ -50,6 +52,7 @@ class Linear(Module):
     ) -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(f"in_features, out_features: expected at least 1, got {in_features}, {out_features}")
+        dtype = check_dtype(dtype)
         self.in_features = in_features
         self.out_features = out_features
         # NumPy's own generator, but local and seeded by ours: its global state is not touched
@@ -63,6 +66,7 @@ class Linear(Module):
     def product(self, x: NDArray[Any]) -> NDArray[Any]:
         """x @ weight.T as a new array."""
         weight = self.weight.data
+        check_array("x", x)
         if x.dtype != weight.dtype:
             raise TypeError(f"x: expected {weight.dtype}, the dtype of weight, got {x.dtype}")
         if not x.ndim or x.shape[-1] != self.in_features:
@@ -99,6 +103,8 @@ class Linear(Module):
         if self.bias is not None:
             dy, dbias = _backend.ops.bias_act_backward(dy, kept)
             self.bias.set_grad(dbias, accumulate)
+        else:
+            check_gradient(dy, (*x.shape[:-1], self.out_features), x.dtype)
         return self.product_backward(dy, x, accumulate, need_dx)
 
     def __repr__(self) -> str:

@@ -192,7 +192,7 @@ class Module:
         ----------
         dy : array, gradient of the output
         saved : optional
-            From `forward`.  Default: what the last call ``net(x)`` kept, which is used up.
+            From `forward`.  Default: what the last call ``net(x)`` kept, which is used up, unless `dy` is refused.
         accumulate : bool, default False
             Add to the gradients of the parameters instead of replacing them.
         need_dx : bool, default True
@@ -213,11 +213,17 @@ class Module:
                     "backward: expected a call net(x) in training mode before each backward(dy), got none"
                 )
             saved, self._pending = self._pending, _NOTHING
-        elif saved is None:
+            try:
+                dx: NDArray[Any] = self._backward(dy, saved, accumulate=accumulate, need_dx=need_dx, reuse=False)
+            except (TypeError, ValueError):  # a dy that is refused does not use it up
+                self._pending = saved
+                raise
+            return dx if need_dx else None
+        if saved is None:
             raise RuntimeError(
                 "backward: expected saved of a forward pass in training mode, got None: it ran in eval mode"
             )
-        dx: NDArray[Any] = self._backward(dy, saved, accumulate=accumulate, need_dx=need_dx, reuse=False)
+        dx = self._backward(dy, saved, accumulate=accumulate, need_dx=need_dx, reuse=False)
         return dx if need_dx else None
 
     # ------------------------------------------------------------------------------------------------- structure

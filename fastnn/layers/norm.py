@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend
+from fastnn._checks import check_array, check_dtype, check_index, check_number
 from fastnn.layers.module import Module, Parameter
 
 __all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d"]
@@ -31,6 +32,19 @@ class BatchNorm(Module):
         nonfinite: str = "error",
         dtype: DTypeLike = np.float32,
     ) -> None:
+        dtype = check_dtype(dtype)
+        check_number("eps", eps)
+        check_number("momentum", momentum)
+        channel_axis = check_index("channel_axis", channel_axis)
+        if not eps > 0:
+            raise ValueError(f"eps: expected a number > 0, got {eps}")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
+        ndim = max(self._ndims)
+        if not -ndim <= channel_axis < ndim:
+            raise ValueError(f"channel_axis: expected an axis in [{-ndim}, {ndim - 1}], got {channel_axis}")
+        if nonfinite not in ("error", "skip", "allow"):
+            raise ValueError(f"nonfinite: expected 'error', 'skip' or 'allow', got {nonfinite!r}")
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
@@ -43,7 +57,9 @@ class BatchNorm(Module):
 
     def normalise(self, x: NDArray[Any], training: bool, **extra: Any) -> tuple[NDArray[Any], Any]:
         """`batch_norm` with the arrays of this layer; `extra` is the fused bias, activation and dropout."""
-        if x.ndim not in self._ndims or x.shape[self.channel_axis] != self.num_features:
+        check_array("x", x)
+        axis = self.channel_axis
+        if x.ndim not in self._ndims or not -x.ndim <= axis < x.ndim or x.shape[axis] != self.num_features:
             raise ValueError(
                 f"x: expected shape {self._shapes} with {self.num_features} channels along axis {self.channel_axis}, "
                 f"got {x.shape}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._checks import check_number
 from fastnn._core import empty
 from fastnn._state import check_state
 
@@ -24,7 +25,7 @@ class Optimizer:
     Attributes
     ----------
     lr : float
-        May be set between steps, as may the other numbers that an optimizer takes.
+        May be set between steps, as may the other numbers that an optimizer takes; they are checked at the next step.
     step_count : int
         Steps taken.
     """
@@ -152,6 +153,8 @@ def _check_arrays(arrays: Sequence[Any]) -> None:
             raise TypeError(f"params[{index}]: expected a Parameter or a numpy array, got {type(array).__name__}")
         if array.dtype not in (np.float32, np.float64):
             raise TypeError(f"params[{index}]: expected float32 or float64, got {array.dtype}")
+        if array.dtype != arrays[0].dtype:
+            raise TypeError(f"params[{index}]: expected {arrays[0].dtype}, the dtype of params[0], got {array.dtype}")
         if not array.flags.c_contiguous or not array.flags.writeable:
             raise ValueError(f"params[{index}]: expected a C-contiguous, writeable array, as it is updated in place")
     spans = sorted(
@@ -164,5 +167,6 @@ def _check_arrays(arrays: Sequence[Any]) -> None:
 
 def check_not_negative(name: str, value: float) -> None:
     """ValueError for a negative number or NaN."""
+    check_number(name, value)
     if not value >= 0:
         raise ValueError(f"{name}: expected a number >= 0, got {value}")

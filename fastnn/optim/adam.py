@@ -71,7 +71,7 @@ def adam_step(
     Raises
     ------
     TypeError
-        For arrays that are not float32 or float64, or of different types at one index.
+        For arrays that are not float32 or float64, or of different types.
     ValueError
         For lists of different lengths, wrong shapes, read-only or overlapping arrays, and scalars out of
         range.
@@ -117,7 +117,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : iterable of Parameter, or of arrays
-        ``net.parameters()``, or float32 or float64 arrays that `step` updates in place.
+        ``net.parameters()``, or arrays that `step` updates in place: all float32 or all float64.
     lr : float, default 1e-3
     betas : pair of float, default (0.9, 0.999)
     eps : float, default 1e-8

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from fastnn import _backend, _core
+from fastnn._checks import check_number
 from fastnn.optim._base import Optimizer, check_not_negative
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def sgd_step(
     Raises
     ------
     TypeError
-        For arrays that are not float32 or float64, or of different types at one index.
+        For arrays that are not float32 or float64, or of different types.
     ValueError
         For lists of different lengths, wrong shapes, read-only or overlapping arrays, and scalars out of
         range.
@@ -71,6 +72,7 @@ def sgd_step(
     check_not_negative("lr", lr)
     check_not_negative("momentum", momentum)
     check_not_negative("weight_decay", weight_decay)
+    _check_dampening(dampening)
     if nesterov and (momentum == 0.0 or dampening != 0.0):
         raise ValueError(f"nesterov: expected momentum > 0 and dampening 0, got {momentum} and {dampening}")
     if momentum != 0.0 and momentum_buffers is None:
@@ -79,6 +81,12 @@ def sgd_step(
     scalars = (lr, momentum, 1.0 - dampening, weight_decay, nesterov, first_step)
     states = (momentum_buffers if momentum != 0.0 else None,)
     return _core.optimizer_step("sgd", params, grads, states, scalars, clip_norm)
+
+
+def _check_dampening(dampening: float) -> None:
+    check_number("dampening", dampening)
+    if dampening != dampening:
+        raise ValueError(f"dampening: expected a number, got {dampening}")
 
 
 class SGD(Optimizer):
@@ -91,10 +99,12 @@ class SGD(Optimizer):
         d   = g + momentum * buf with nesterov, else buf             (g without momentum)
         param = param - lr * d
 
+    The buffers are made here, or, if momentum is 0 here and set later, at the next step, which is their first.
+
     Parameters
     ----------
     params : iterable of Parameter, or of arrays
-        ``net.parameters()``, or float32 or float64 arrays that `step` updates in place.
+        ``net.parameters()``, or arrays that `step` updates in place: all float32 or all float64.
     lr : float, default 1e-3
     momentum, dampening, weight_decay : float, default 0
         To decay weights but no biases, use two optimizers, over the parameters with and without `Parameter.decay`.
@@ -123,6 +133,7 @@ class SGD(Optimizer):
         super().__init__(params, lr, clip_norm)
         check_not_negative("momentum", momentum)
         check_not_negative("weight_decay", weight_decay)
+        _check_dampening(dampening)
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError(f"nesterov: expected momentum > 0 and dampening 0, got {momentum} and {dampening}")
         self.momentum = momentum
@@ -132,18 +143,23 @@ class SGD(Optimizer):
         self._momentum_buffers = self._zeros() if momentum != 0 else None
 
     def _update(self, grads: Sequence[NDArray[Any]]) -> float | None:
+        buffers = self._momentum_buffers
+        fresh = buffers is None and self.momentum != 0  # set since the optimizer was made
+        if fresh:
+            buffers = self._zeros()
         norm: float | None = _backend.ops.sgd_step(
             self._arrays,
             grads,
-            self._momentum_buffers,
+            buffers,
             lr=self.lr,
             momentum=self.momentum,
             dampening=self.dampening,
             weight_decay=self.weight_decay,
             nesterov=self.nesterov,
-            first_step=self.step_count == 0,
+            first_step=fresh or self.step_count == 0,
             clip_norm=self.clip_norm,
         )
+        self._momentum_buffers = buffers
         return norm
 
     def _slots(self) -> dict[str, list[NDArray[Any]]]:
