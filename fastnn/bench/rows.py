@@ -11,6 +11,7 @@ import math
 import statistics
 import subprocess
 import sys
+import time
 import timeit
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,6 +77,9 @@ def _shape_name(shape: Any) -> str:
 def elements(shape: Any) -> int:
     """Elements of a shape, or of several."""
     return math.prod(shape) if all(isinstance(n, int) for n in shape) else sum(math.prod(s) for s in shape)
+
+
+BLAS_SPIN_SECONDS = 0.05  # after a matrix product, until its threads sleep
 
 
 @dataclass(frozen=True)
@@ -158,24 +162,26 @@ class CaseRow:
         call, traffic, kept = self._call(F, inputs)
         reread = self._reread(traffic, inputs, ceilings)
         matmul = _matmul(192)
-        levels = [
-            Contender(isa, call, enter=partial(fastnn.set_isa, isa), before=preceding)
-            for isa in settings.isa
-            for preceding in (None, matmul)
-        ]
+        hot_levels, cold_levels = (
+            [Contender(isa, call, enter=partial(fastnn.set_isa, isa), before=before) for isa in settings.isa]
+            for before in (None, matmul)
+        )
         copy = Contender("copy", ceilings.copy(traffic.total), self_timed=True)
         read = [Contender("read", ceilings.read(reread), self_timed=True)] if reread else []
         peers = [Contender(peer.label, self._call(peer, inputs)[0]) for peer in self._peers()]
         isa_before = fastnn.get_isa()
         try:
-            judged = [*levels, copy, *read]
+            judged = [*hot_levels, copy, *read]
             interleave([*judged, *peers], settings, len(judged))
+            # Apart, and with a pause after them: BLAS threads spin for a while and would share a core with the others.
+            interleave(cold_levels, settings)
+            time.sleep(BLAS_SPIN_SECONDS)
         finally:
             fastnn.set_isa(isa_before)
         floor = copy.median
         work = self.case.work(self.shape, self.direction)
         rows = []
-        for hot, cold in zip(levels[::2], levels[1::2], strict=True):
+        for hot, cold in zip(hot_levels, cold_levels, strict=True):
             needed = sum(
                 count * ceilings.cost(operation, hot.name, np.float32)
                 for operation, count in vars(work).items()
