@@ -11,6 +11,7 @@ import math
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import timeit
 from collections.abc import Callable, Iterator
@@ -371,8 +372,14 @@ class BesideBlasRow:
 
 
 def _python(code: str, *arguments: str) -> str:
+    # Elsewhere: in a checkout, the current directory would hide the installed package.
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tempfile.gettempdir(),
     )
     if done.returncode:
         raise RuntimeError(f"benchmark process failed:\n{done.stderr}")
