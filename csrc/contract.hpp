@@ -149,8 +149,7 @@ struct Kernels {
   void (*norm_gradient)(const Backward<T>&, const Part&);       // dx; sum dx
   void (*merge_moments)(const Leaves&, index leaves_per_part, const double* parts, const Part&);
   void (*merge_sums)(const Leaves&, index leaves_per_part, const double* parts, index results, const Part&);
-  double (*sum)(const T* x, index n, bool squared);  // one leaf of a whole-array sum
-  void (*stream_copy)(const T* from, T* to, index n);
+  double (*sum)(const T* x, index n, bool squared);                       // one leaf of a whole-array sum
   void (*cross_entropy)(const CrossEntropy<T>&, index begin, index end);  // rows
   const OptimizerKernel<T>* optimizers;
   int optimizer_count;

@@ -13,12 +13,6 @@ namespace fastnn {
 namespace {
 
 template <class T>
-void stream_copy(const T* from, T* to, index n) {
-  stream_block(from, to, n);
-  stream_fence();
-}
-
-template <class T>
 constexpr Kernels<T> kernels() {
   return {activation_table<T>,
           activation_count<T>,
@@ -30,7 +24,6 @@ constexpr Kernels<T> kernels() {
           merge_moments<T>,
           merge_sums<T>,
           sum_leaf<T>,
-          stream_copy<T>,
           cross_entropy<T>,
           optimizer_table<T>,
           optimizer_count<T>};
