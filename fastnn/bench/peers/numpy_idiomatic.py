@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.bench.peers.base import NamespacePeer
 from fastnn.bench.peers.common import Array, other_axes, per_channel, slope
 
 
@@ -25,13 +26,14 @@ def _activate_backward(dy: Array, v: Array, activation: Any) -> Array:
     return dy * (v > 0) if negative_slope == 0 else np.where(v > 0, dy, negative_slope * dy)
 
 
-class NumpyIdiomatic:
+class NumpyIdiomatic(NamespacePeer):
     """See the module."""
 
-    label = "numpy"
-    missing = ""
+    name = "numpy"
+    label = "NumPy"
+    library = distribution = "numpy"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         self._rng = np.random.default_rng(0)
 
     def draw_mask(self, rng: Any, shape: tuple[int, ...], p: float, dtype: Any) -> Array:

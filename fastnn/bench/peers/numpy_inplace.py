@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.bench.peers.base import NamespacePeer
 from fastnn.bench.peers.common import Array, other_axes, per_channel, slope
 
 
-class NumpyInPlace:
+class NumpyInPlace(NamespacePeer):
     """See the module."""
 
-    label = "numpy in place"
-    missing = ""
+    name = "numpy"
+    label = "NumPy in place"
+    library = distribution = "numpy"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         self._bits = np.random.SFC64(0)
         self._buffers: dict[tuple[Any, ...], Array] = {}
 
