@@ -70,12 +70,33 @@ void copy_streaming(unsigned char* dst, const unsigned char* src, std::size_t by
   _mm_sfence();
   std::memcpy(dst + i, src + i, bytes - i);
 }
+
+// a[i] = b[i] + scale * c[i]
+#define FASTNN_TRIAD(name, level, width, add, mul, set, load, store)                        \
+  level void name(float* a, const float* b, const float* c, float scale, std::size_t n) {   \
+    const auto s = set(scale);                                                              \
+    std::size_t i = 0;                                                                      \
+    for (; i + width <= n; i += width) store(a + i, add(load(b + i), mul(s, load(c + i)))); \
+    _mm_sfence();                                                                           \
+    for (; i < n; ++i) a[i] = b[i] + scale * c[i];                                          \
+  }
+FASTNN_TRIAD(triad_plain, , 4, _mm_add_ps, _mm_mul_ps, _mm_set1_ps, _mm_loadu_ps, _mm_storeu_ps)
+FASTNN_TRIAD(triad_streaming, , 4, _mm_add_ps, _mm_mul_ps, _mm_set1_ps, _mm_loadu_ps, _mm_stream_ps)
+FASTNN_TRIAD(triad_plain_avx2, FASTNN_TARGET("avx2"), 8, _mm256_add_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_loadu_ps,
+             _mm256_storeu_ps)
+#undef FASTNN_TRIAD
 #else
 void copy_plain(unsigned char* dst, const unsigned char* src, std::size_t bytes) {
   std::memcpy(dst, src, bytes);
 }
 void copy_streaming(unsigned char* dst, const unsigned char* src, std::size_t bytes) {
   copy_plain(dst, src, bytes);
+}
+void triad_plain(float* a, const float* b, const float* c, float scale, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) a[i] = b[i] + scale * c[i];
+}
+void triad_streaming(float* a, const float* b, const float* c, float scale, std::size_t n) {
+  triad_plain(a, b, c, scale, n);
 }
 #endif
 
@@ -87,6 +108,16 @@ Copy fastest_copy(bool streaming) {
   if (__builtin_cpu_supports("avx2")) return copy_plain_avx2;
 #endif
   return copy_plain;
+}
+
+using Triad = void (*)(float*, const float*, const float*, float, std::size_t);
+
+Triad fastest_triad(bool streaming) {
+  if (streaming) return triad_streaming;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) return triad_plain_avx2;
+#endif
+  return triad_plain;
 }
 
 // Integer sums: the order is free, so the loop runs at the speed of the loads.
@@ -163,6 +194,31 @@ double bench_copy(const py::buffer& dst, const py::buffer& src, bool streaming, 
       for (int r = 0; r < repeats; ++r) {
         copy(out + s.begin, in + s.begin, s.end - s.begin);
       }
+    }
+  });
+  return seconds_since(start) / repeats;
+}
+
+// As bench_copy, of float32 arrays: a = b + scale * c.
+double bench_triad(const py::buffer& a, const py::buffer& b, const py::buffer& c, bool streaming, int repeats,
+                   int threads) {
+  const py::buffer_info to = a.request(true), left = b.request(), right = c.request();
+  const std::size_t bytes = static_cast<std::size_t>(to.size * to.itemsize);
+  require(left.size * left.itemsize == to.size * to.itemsize && right.size * right.itemsize == to.size * to.itemsize,
+          "a, b, c: expected equal sizes");
+  require(repeats > 0 && threads > 0, "repeats, threads: expected positive numbers");
+  auto* const out = static_cast<float*>(to.ptr);
+  const auto* const in1 = static_cast<const float*>(left.ptr);
+  const auto* const in2 = static_cast<const float*>(right.ptr);
+  require(reinterpret_cast<std::uintptr_t>(out) % 16 == 0, "a: expected 16-byte alignment");
+  const Triad triad = fastest_triad(streaming);
+  py::gil_scoped_release nogil;
+  const auto start = Clock::now();
+  parallel_for(threads, kAlwaysParallel, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Slice s = slice(bytes, i, threads);
+      const std::size_t first = s.begin / sizeof(float), n = (s.end - s.begin) / sizeof(float);
+      for (int r = 0; r < repeats; ++r) triad(out + first, in1 + first, in2 + first, 0.5f, n);
     }
   });
   return seconds_since(start) / repeats;
@@ -284,6 +340,8 @@ double bench_arithmetic(const std::string& operation, const std::string& level, 
 void bind_bench(py::module_& m) {
   m.def("_bench_copy", &bench_copy, py::arg("dst"), py::arg("src"), py::arg("streaming"), py::arg("repeats"),
         py::arg("threads"));
+  m.def("_bench_triad", &bench_triad, py::arg("a"), py::arg("b"), py::arg("c"), py::arg("streaming"),
+        py::arg("repeats"), py::arg("threads"));
   m.def("_bench_read", &bench_read, py::arg("src"), py::arg("repeats"), py::arg("threads"));
   m.def("_bench_region", &bench_region, py::arg("repeats"), py::arg("gap"));
   m.def("_bench_arithmetic", &bench_arithmetic, py::arg("operation"), py::arg("level"), py::arg("double"),
