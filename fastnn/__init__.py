@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # First: it loads the extension, with libgomp's spin setting around it.
@@ -58,6 +59,7 @@ __all__ = [
     "data",
     "empty_cache",
     "functional",
+    "get_include",
     "get_isa",
     "get_num_threads",
     "layers",
@@ -72,6 +74,11 @@ __all__ = [
     "threads",
     "use_reference",
 ]
+
+
+def get_include() -> str:
+    """Directory of ``fastnn.h``, for C and C++ code that calls the kernels; Cython needs only `fastnn.kernels`."""
+    return str(Path(__file__).resolve().parent / "include")
 
 
 def _activation_layers() -> Mapping[str, Any]:

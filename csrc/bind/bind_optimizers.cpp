@@ -155,12 +155,6 @@ double number(py::handle h, const char* name) {
   throw py::type_error(std::string(name) + ": expected a number, got " + Py_TYPE(h.ptr())->tp_name);
 }
 
-// The factor that brings a norm down to `clip_norm`.
-double clip_factor(double norm, double clip_norm) {
-  const double factor = clip_norm / (norm + 1e-6);
-  return factor >= 1 ? 1 : factor;  // NaN stays
-}
-
 py::object optimizer_step(const char* name, py::handle params, py::handle grads, py::handle states, py::handle scalars,
                           py::handle clip_norm) {
   const int id = rule_of(name);

@@ -90,6 +90,8 @@ double whole_sum(const T* x, index n);
 // The global norm of the gradients of whole tensors: root of the tensors' sums of squares, added in list order.
 template <class T>
 double gradient_norm(const std::vector<Span<T>>& tensors);
+// What gradients of that norm are multiplied with, to bring it down to `clip_norm`.
+double clip_factor(double norm, double clip_norm);
 // One step of rule `id` on whole tensors.
 template <class T>
 void optimize(int id, const std::vector<Span<T>>& tensors, const T* scalars, T clip);

@@ -70,6 +70,11 @@ double gradient_norm(const std::vector<Span<T>>& tensors) {
   return std::sqrt(total);
 }
 
+double clip_factor(double norm, double clip_norm) {
+  const double factor = clip_norm / (norm + 1e-6);
+  return factor >= 1 ? 1 : factor;  // NaN stays
+}
+
 template <class T>
 void optimize(int id, const std::vector<Span<T>>& tensors, const T* scalars, T clip) {
   const OptimizerKernel<T>& rule = kernels<T>().optimizers[id];
