@@ -1,12 +1,23 @@
-"""Helpers that the NumPy peers share."""
+"""Helpers that several peers share."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+_BEFORE_GROUPS = "AVX512F AVX512CD AVX512_KNL AVX512_KNM AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
+_GROUPS = "X86_V4 AVX512_ICL AVX512_SPR"
+
+# NumPy 2.4 gathered the features of AVX-512 in groups, and warns of a name that it does not dispatch on.
+NUMPY_CAP = {
+    "NPY_DISABLE_CPU_FEATURES": _GROUPS if np.lib.NumpyVersion(np.__version__) >= "2.4.0" else _BEFORE_GROUPS,
+    "OPENBLAS_CORETYPE": "Haswell",
+}
+"""Environment that holds NumPy and its OpenBLAS to AVX2."""
 
 
 def slope(activation: Any) -> float | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.bench.peers.base import NamespacePeer
-from fastnn.bench.peers.common import Array, other_axes, per_channel, slope
+from fastnn.bench.peers.common import NUMPY_CAP, Array, other_axes, per_channel, slope
+from fastnn.bench.peers.training import HandWritten
 
 
 def _activate(v: Array, activation: Any) -> Array:
@@ -26,14 +26,16 @@ def _activate_backward(dy: Array, v: Array, activation: Any) -> Array:
     return dy * (v > 0) if negative_slope == 0 else np.where(v > 0, dy, negative_slope * dy)
 
 
-class NumpyIdiomatic(NamespacePeer):
+class NumpyIdiomatic(HandWritten):
     """See the module."""
 
     name = "numpy"
     label = "NumPy"
     library = distribution = "numpy"
+    cap = NUMPY_CAP
 
     def __init__(self, threads: int) -> None:
+        super().__init__(threads)
         self._rng = np.random.default_rng(0)
 
     def draw_mask(self, rng: Any, shape: tuple[int, ...], p: float, dtype: Any) -> Array:

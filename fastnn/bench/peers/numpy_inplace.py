@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.bench.peers.base import NamespacePeer
-from fastnn.bench.peers.common import Array, other_axes, per_channel, slope
+from fastnn.bench.peers.common import NUMPY_CAP, Array, other_axes, per_channel, slope
+from fastnn.bench.peers.training import HandWritten
 
 
-class NumpyInPlace(NamespacePeer):
+class NumpyInPlace(HandWritten):
     """See the module."""
 
     name = "numpy"
     label = "NumPy in place"
     library = distribution = "numpy"
+    cap = NUMPY_CAP
 
     def __init__(self, threads: int) -> None:
+        super().__init__(threads)
         self._bits = np.random.SFC64(0)
         self._buffers: dict[tuple[Any, ...], Array] = {}
 
@@ -35,6 +37,12 @@ class NumpyInPlace(NamespacePeer):
         bits = self._bits.random_raw((size + 3) // 4).view(np.uint16)[:size].reshape(shape)
         keep = self._buffer("keep", shape, np.bool_)
         return np.less(bits, round((1 - p) * 65536), out=keep)
+
+    def matmul(self, role: str, a: Array, b: Array) -> Array:
+        return np.matmul(a, b, out=self._buffer(role, (a.shape[0], b.shape[1]), a.dtype))
+
+    def add_bias(self, z: Array, bias: Array) -> Array:
+        return np.add(z, bias, out=z)
 
     def relu(self, x: Array, *, out: Array | None = None) -> Array:
         return np.maximum(x, 0, out=self._buffer("y", x.shape, x.dtype))
