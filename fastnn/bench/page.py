@@ -211,16 +211,16 @@ def _missed(report: Report) -> Html:
         return _section("Misses", element("p", "None: no row is above its limit or slower than a peer."))
     above = (
         Column("above its limit", "", _named),
+        Column("over by", "", lambda row: _percent((over_limit(row) or 1) - 1), over_limit),
         Column("measured", "Against what the limit is on", _against, over_limit),
         Column("limit", "", limit, lambda row: row["bound"]["limit"]),
-        Column("over by", "", lambda row: _percent((over_limit(row) or 1) - 1), over_limit),
     )
     lost = (
         Column("slower than a peer", "", _named),
+        Column("slower by", "", lambda row: _percent(1 / row["speedup"] - 1), lambda row: 1 / row["speedup"]),
         Column("fastnn", "Median", lambda row: measured(row, row["value"]), lambda row: row["value"]),
         Column("peer", "", lambda row: row["best_peer"]),
         Column("its time", "Median", _best_time, lambda row: row["speedup"]),
-        Column("slower by", "", lambda row: _percent(1 / row["speedup"] - 1), lambda row: 1 / row["speedup"]),
     )
     tables = [
         element("details", element("summary", f"{len(rows)} rows {what}"), table(columns, rows), open=True)
@@ -352,9 +352,9 @@ def _plain(value: Any) -> str:
 
 _BANDWIDTHS = {
     "copy": "copy",
-    "copy_stream": "copy, streaming stores",
+    "copy_stream": "copy, streaming",
     "triad": "triad",
-    "triad_stream": "triad, streaming stores",
+    "triad_stream": "triad, streaming",
     "read": "read",
 }
 
@@ -373,7 +373,7 @@ def _ceilings(report: Report) -> Html:
             "working set", "Bytes read and written", lambda entry: size(entry["bytes"]), lambda entry: entry["bytes"]
         ),
         Column("threads", "", lambda entry: entry["threads"], lambda entry: entry["threads"]),
-        *(Column(f"{name}, GB/s", "", cell(kind), speed(kind)) for kind, name in _BANDWIDTHS.items()),
+        *(Column(name, "GB/s", cell(kind), speed(kind)) for kind, name in _BANDWIDTHS.items()),
     ]
     costs = ceilings.get("cost_ns", {})
     operations = dict.fromkeys(operation for level in costs.values() for operation in level)
@@ -396,7 +396,7 @@ def _ceilings(report: Report) -> Html:
     tables = [table(columns, ceilings.get("bandwidth", [])), table(arithmetic, operations)]
     return _section(
         "What the machine can do",
-        element("p", "Measured in the same run as the rows. ", overhead),
+        element("p", "Bandwidths in GB/s, bytes read and written, with plain or cache-bypassing stores. ", overhead),
         element("div", *tables, class_="pair"),
     )
 
@@ -414,8 +414,8 @@ def _rows(report: Report) -> Html:
         Column("time", "Median; hover for quartiles", _time, lambda row: row["value"]),
         Column("spread", "Interquartile range over median", _spread, lambda row: row.get("spread")),
         Column("GB/s", "Bytes that must move over time", _gbps, lambda row: row.get("gbps") or None),
-        Column("/ floor", "Over one copy of as many bytes", *_ratio("over_floor")),
-        Column("/ roof", "Over what this layout and arithmetic force", *_ratio("over_roof")),
+        Column("over floor", "Time over that of one copy of as many bytes", *_ratio("over_floor")),
+        Column("over roof", "Time over what this layout and arithmetic force", *_ratio("over_roof")),
         Column("best peer / fastnn", "How much longer the best peer takes", _best, _key("speedup"), _tone),
         *(Column(label, f"Time of {label} over time of fastnn", *_peer(label)) for label in labels),
         Column("after matmul", "Single calls, each after a matrix product", *_after()),
@@ -427,9 +427,9 @@ def _rows(report: Report) -> Html:
         Column("notes", "", lambda row: "; ".join(row.get("notes") or [])),
     ]
     legend = (
-        "Times are medians. A noisy row's spread is too wide to support its ratios. Under a peer's name: how many times "
-        "as long it takes as fastnn; below 1 it is faster. The best peer of a row is bold, and a cell is empty where a "
-        "peer has no such operation."
+        "Times are medians. A noisy row's spread is too wide to support its ratios. Under a peer's name: how many "
+        "times as long as fastnn it takes; below 1 it is faster. The best peer of a row is bold, and a cell is empty "
+        "where a peer has no such operation."
     )
     return _section("All rows", element("p", legend), _filters(rows), table(columns, rows, id="rows"), class_="wide")
 
