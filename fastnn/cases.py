@@ -16,7 +16,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastnn import random
 from fastnn.functional.activations import ACTIVATIONS, ActivationSpec, resolve
 
-__all__ = ["CASES", "TOLERANCES", "Case", "Work", "allowed_error", "as_type", "by_name"]
+__all__ = ["CASES", "MODELS", "TOLERANCES", "Case", "Work", "allowed_error", "as_type", "by_name"]
 
 Array = NDArray[Any]
 Inputs = dict[str, Any]
@@ -254,13 +254,13 @@ LAYOUTS = (
             (2, 1, 17, 241),
             (2, 1, 5, 3277),
         ),
-        ((4, 16, 4, 4), (16, 512, 7, 7), (64, 256, 14, 14), (32, 64, 56, 56)),
+        ((4, 16, 4, 4), (3, 512, 7, 7), (21, 256, 14, 14), (32, 64, 56, 56), (84, 64, 56, 56)),
     ),
     Layout(
         "nhwc",
         -1,
         ((1, 4, 1, 3), (2, 4, 4, 1), (3, 3, 11, 10), (2, 4, 4, 257), (1, 5, 13, 64), (4, 16, 29, 33)),
-        ((4, 4, 4, 16), (16, 7, 7, 512), (64, 14, 14, 256), (32, 56, 56, 64)),
+        ((4, 4, 4, 16), (3, 7, 7, 512), (21, 14, 14, 256), (32, 56, 56, 64), (84, 56, 56, 64)),
     ),
     Layout("ncl", 1, ((5, 3, 1), (4, 10, 15), (4, 3, 16), (3, 64, 17), (9, 3, 2200)), ()),
 )
@@ -607,7 +607,7 @@ def _cross_entropy() -> Iterator[Case]:
             (4097, 1),
             (2400, 20),
         ),
-        bench=((100, 10), (6554, 10), (1024, 1000), (16384, 1000)),
+        bench=((100, 10), (128, 10), (6554, 10), (1049, 1000), (8192, 1000), (16384, 1000), (2048, 32000)),
         tolerance="reduction",
         gradients={"dlogits": "logits"},
         in_place="logits",
@@ -662,7 +662,36 @@ class OptimizerCase(Case):
         return Work(div=n, sqrt=n)
 
 
-_MLP = ((784, 256), (256,), (256, 256), (256,), (256, 10), (10,))
+Shapes = tuple[tuple[int, ...], ...]
+
+
+def _mlp(*sizes: int) -> Shapes:
+    """Weight (out, in) and bias of every layer."""
+    return tuple(shape for n, m in pairwise(sizes) for shape in ((m, n), (m,)))
+
+
+def _resnet50() -> Shapes:
+    """All 161 parameters of K. He et al., Deep residual learning (CVPR 2016), 50 layers, for ImageNet."""
+
+    def convolution(n: int, m: int, size: int) -> Shapes:
+        return ((m, n, size, size), (m,), (m,))  # with the weight and the bias of its batch norm
+
+    shapes, channels = convolution(3, 64, 7), 64
+    for blocks, width in ((3, 64), (4, 128), (6, 256), (3, 512)):
+        for block in range(blocks):
+            shapes += convolution(channels, width, 1) + convolution(width, width, 3) + convolution(width, 4 * width, 1)
+            if block == 0:
+                shapes += convolution(channels, 4 * width, 1)
+            channels = 4 * width
+    return (*shapes, (1000, channels), (1000,))
+
+
+MODELS: dict[str, Shapes] = {
+    "ResNet-50": _resnet50(),
+    "MLP 784-256-256-10": _mlp(784, 256, 256, 10),
+    "MLP 784-32-10": _mlp(784, 32, 10),
+}
+"""Parameter shapes of networks, for the benchmark of the optimizers."""
 
 
 def _optimizer(
@@ -678,6 +707,7 @@ def _optimizer(
 
     `slots` names the state arrays, None for one left out, in the order of the op; `at` gives a step's options.
     """
+    models = tuple(MODELS.values())
     for decay, clip in product((0.0, 0.05) if decays else (0.0,), (None, 0.5)):
         yield OptimizerCase(
             name=name + ("+decay" if decay else "") + ("+clip" if clip else ""),
@@ -687,7 +717,7 @@ def _optimizer(
                 ((0,), (1,), (15,), (16,), (17, 3), ()),
                 ((33, 31), (4096,), (4097,), (60001,), (2,)),
             ),
-            bench=(*(((n,),) for (n,) in _FLAT_BENCH), _MLP) if decay == bench_decay and clip is None else (),
+            bench=() if decay != bench_decay else models if clip else (*((shape,) for shape in _FLAT_BENCH), *models),
             tolerance="elementwise",
             slots=slots,
             at=at,

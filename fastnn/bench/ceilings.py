@@ -6,6 +6,7 @@ Bandwidths count bytes read plus bytes written. All data is random: zeros can be
 from __future__ import annotations
 
 import statistics
+import timeit
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,9 @@ from fastnn.bench.harness import Contender, Settings, interleave
 
 GRID = tuple(1 << k for k in range(13, 29))
 """Working sets of the ceiling table: 8 KB to 256 MB."""
+
+COSTS = ("div", "sqrt", "exp", "random_bits")
+"""Arithmetic that can outlast the memory."""
 
 _ALIGN = 64
 _BLOCK = 1 << 24
@@ -42,101 +46,103 @@ def random_bytes(nbytes: int) -> NDArray[np.uint8]:
     return out
 
 
+KINDS = ("copy", "copy_stream", "triad", "triad_stream", "read")
+"""Streams measured: plain, and with stores that bypass the caches."""
+
+_ARRAYS = {"copy": 2, "triad": 3, "read": 1}
+
+
 class Ceilings:
     """Bandwidths, arithmetic costs and parallel-region costs of this machine.
 
     Parameters
     ----------
     settings : Settings
-        Threads and effort.
+        Threads, ISA level and effort.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.l2, self.llc = _core._cache_bytes()
-        self._src = random_bytes(0)
-        self._dst = random_bytes(0)
-        self._best: dict[tuple[str, int], Callable[[], float]] = {}
-        self._costs: dict[tuple[str, str, str], float] = {}
-        self.seen: dict[tuple[str, int], float] = {}
+        self._memory = random_bytes(0)
+        self._medians: dict[tuple[str, int, int], float] = {}
+        self._costs: dict[tuple[str, str], float] = {}
 
-    def _buffers(self, nbytes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        if self._src.size < nbytes:
-            size = 1 << (nbytes - 1).bit_length()  # rows come in every size; grow seldom
-            self._src, self._dst = random_bytes(size), random_bytes(size)
-        return self._src[:nbytes], self._dst[:nbytes]
+    def _parts(self, count: int, nbytes: int) -> list[NDArray[np.uint8]]:
+        """`count` arrays of `nbytes`, a multiple of the line, side by side, so that together they are the working set.
 
-    def _repeats(self, nbytes: int) -> int:
-        return max(1, int(3e-4 * 2e10 / nbytes))  # about 0.3 ms at 20 GB/s
+        Half a page apart: at equal offsets from a page, loads would wait for stores that they do not depend on.
+        """
+        stride = nbytes + 2048 + _ALIGN
+        if self._memory.size < count * stride:
+            self._memory = random_bytes(1 << (count * stride - 1).bit_length())  # rows come in every size: grow seldom
+        return [self._memory[i * stride // _ALIGN * _ALIGN :][:nbytes] for i in range(count)]
 
-    def _fastest(self, kind: str, nbytes: int, options: list[Callable[[], float]]) -> Callable[[], float]:
-        """The option that is fastest at this working set; decided once, by medians."""
-        if (kind, nbytes) not in self._best:
-            medians = []
-            for option in options:
-                option()
-                medians.append(
-                    statistics.median(option() for _ in range(3 if self.settings.quick or nbytes > self.llc else 7))
-                )
-            self._best[kind, nbytes] = options[medians.index(min(medians))]
-            self.seen[kind, nbytes] = min(medians)
-        return self._best[kind, nbytes]
+    def _sampler(self, kind: str, nbytes: int, threads: int) -> Callable[[], float]:
+        """A callable that gives seconds per pass over a working set of `nbytes`, all arrays together."""
+        stream, _, tail = kind.partition("_")
+        size = max(_ALIGN, nbytes // _ARRAYS[stream] // _ALIGN * _ALIGN)
+        repeats = max(1, int(3e-4 * 2e10 / nbytes))  # about 0.3 ms at 20 GB/s
+        scale = nbytes / (size * _ARRAYS[stream])  # whole lines were timed; nbytes is what is asked for
+
+        def sample() -> float:
+            first, *others = self._parts(_ARRAYS[stream], size)
+            if stream == "copy":
+                seconds = _core._bench_copy(first, others[0], tail == "stream", repeats, threads)
+            elif stream == "triad":
+                seconds = _core._bench_triad(first, others[0], others[1], tail == "stream", repeats, threads)
+            else:
+                seconds = _core._bench_read(first, repeats, threads)
+            return seconds * scale
+
+        return sample
+
+    def _median(self, kind: str, nbytes: int, threads: int) -> float:
+        """Median seconds; measured once."""
+        key = (kind, nbytes, threads)
+        if key not in self._medians:
+            sample = self._sampler(*key)
+            sample()
+            samples = 3 if self.settings.quick or nbytes > self.llc else 7
+            self._medians[key] = statistics.median(sample() for _ in range(samples))
+        return self._medians[key]
 
     def _teams(self) -> list[int]:
         return sorted({1, self.settings.threads})
 
+    def _fastest(self, kinds: tuple[str, ...], nbytes: int) -> Callable[[], float]:
+        options = [(kind, nbytes, threads) for kind in kinds for threads in self._teams()]
+        return self._sampler(*min(options, key=lambda option: self._median(*option)))
+
     def copy(self, nbytes: int) -> Callable[[], float]:
-        """A sampler of seconds per copy, plain or cache-bypassing, of `nbytes` (read + written)."""
-        half = max(_ALIGN, nbytes // 2)
-        repeats = self._repeats(nbytes)
-
-        def option(streaming: bool, threads: int) -> Callable[[], float]:
-            def sample() -> float:
-                src, dst = self._buffers(half)
-                seconds: float = _core._bench_copy(dst, src, streaming, repeats, threads)
-                return seconds
-
-            return sample
-
-        return self._fastest("copy", nbytes, [option(s, t) for s in (False, True) for t in self._teams()])
+        """A sampler of seconds per copy of `nbytes` (read + written): plain or streaming, whichever is faster."""
+        return self._fastest(("copy", "copy_stream"), nbytes)
 
     def read(self, nbytes: int) -> Callable[[], float]:
         """A sampler of seconds per pass that only reads `nbytes`."""
-        size = max(_ALIGN, nbytes)
-        repeats = self._repeats(nbytes)
+        return self._fastest(("read",), nbytes)
 
-        def option(threads: int) -> Callable[[], float]:
-            def sample() -> float:
-                src, _ = self._buffers(size)
-                seconds: float = _core._bench_read(src, repeats, threads)
-                return seconds
-
-            return sample
-
-        return self._fastest("read", nbytes, [option(t) for t in self._teams()])
-
-    def cost(self, operation: str, isa: str, dtype: Any) -> float:
-        """Seconds per element on one thread, data in L1, of a "div", "sqrt", "exp" or "random_bits".
+    def cost(self, operation: str) -> float:
+        """Seconds per float32 element on one thread, data in L1, of a "div", "sqrt", "exp" or "random_bits".
 
         Division and square root are plain loops of the benchmark's own. Random bits are what dropout takes
         beyond relu, and exp is what the softmax takes beyond relu: slopes over the size, so that calls do not
         count.
         """
-        key = (operation, isa, np.dtype(dtype).name)
+        key = (operation, self.settings.isa)
         if key not in self._costs:
             if operation in ("div", "sqrt"):
                 name = "divide" if operation == "div" else "sqrt"
-                double = np.dtype(dtype) == np.float64
-                samples = [_core._bench_arithmetic(name, isa, double, 200) for _ in range(9)]
+                samples = [_core._bench_arithmetic(name, self.settings.isa, False, 200) for _ in range(9)]
                 self._costs[key] = statistics.median(samples)
             else:
-                self._costs[key] = self._slope(operation, isa, np.dtype(dtype))
+                self._costs[key] = self._slope(operation)
         return self._costs[key]
 
-    def _slope(self, operation: str, isa: str, dtype: np.dtype[Any]) -> float:
+    def _slope(self, operation: str) -> float:
         small, large = 256, 1024
         rng = fastnn.random.Generator(0)
-        data = np.random.default_rng(2).standard_normal((large // 64, 64)).astype(dtype)
+        data = np.random.default_rng(2).standard_normal((large // 64, 64)).astype(np.float32)
         labels = np.zeros(large // 64, np.int64)
         out = np.empty_like(data)
 
@@ -151,15 +157,10 @@ class Ceilings:
         contenders = [
             Contender(f"{which} {n}", call(n // 64, which)) for which in (operation, "relu") for n in (small, large)
         ]
-        with fastnn.threads(1):
-            level = fastnn.get_isa()
-            fastnn.set_isa(isa)
-            try:
-                interleave(contenders, self.settings)
-            finally:
-                fastnn.set_isa(level)
-        low, high, copy_low, copy_high = (c.median for c in contenders)
-        return max(0.0, (high - low) - (copy_high - copy_low)) / (large - small)
+        with self.settings.applied(), fastnn.threads(1):
+            interleave(contenders, self.settings)
+        low, high, relu_low, relu_high = (c.timing.value for c in contenders)
+        return max(0.0, (high - low) - (relu_high - relu_low)) / (large - small)
 
     @cached_property
     def region(self) -> dict[str, float]:
@@ -170,10 +171,33 @@ class Ceilings:
             "cold": statistics.median(_core._bench_region(3, 2e-4) for _ in range(samples)),
         }
 
-    def table(self) -> dict[int, dict[str, float]]:
-        """Copy and read bandwidth in GB/s for every working set of `GRID`."""
-        result = {}
-        for nbytes in GRID[:8] if self.settings.quick else GRID:
-            self.copy(nbytes), self.read(nbytes)
-            result[nbytes] = {kind: nbytes / self.seen[kind, nbytes] / 1e9 for kind in ("copy", "read")}
-        return result
+    @cached_property
+    def call(self) -> float:
+        """Seconds of a call that has next to nothing to do: relu of 16 elements."""
+        x = np.random.default_rng(0).standard_normal(16).astype(np.float32)
+        y = np.empty_like(x)
+        relu = F.relu
+        return statistics.median(timeit.repeat(lambda: relu(x, out=y), number=2000, repeat=9)) / 2000
+
+    def bandwidth(self) -> list[dict[str, float]]:
+        """GB/s of every kind, working set of `GRID` and number of threads."""
+        grid = GRID[:8] if self.settings.quick else GRID
+        return [
+            {
+                "bytes": nbytes,
+                "threads": threads,
+                **{kind: nbytes / self._median(kind, nbytes, threads) / 1e9 for kind in KINDS},
+            }
+            for nbytes in grid
+            for threads in self._teams()
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as ``bench.json`` has it; measured now where it has not been."""
+        with self.settings.applied():
+            return {
+                "bandwidth": self.bandwidth(),
+                "cost_ns": {self.settings.isa: {name: 1e9 * self.cost(name) for name in COSTS}},
+                "region": self.region,
+                "call": self.call,
+            }

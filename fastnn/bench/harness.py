@@ -6,16 +6,22 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any, Literal
+
+import fastnn
 
 #: A row is called noisy above this: interquartile range over median of its time or of its floor.
 WIDE = 0.2
 
 SAMPLE_SECONDS = 1e-3
 """Aimed-at length of one sample; calls shorter than this are repeated inside it."""
+
+WARM_SECONDS = 5e-4
+"""A contender runs untimed for so long before its sample, or at least once."""
 
 LONG_CALL = 2e-2
 """Seconds from which on a call is its own warm-up: caches and sleeping threads no longer matter to it."""
@@ -28,26 +34,68 @@ class Settings:
     Parameters
     ----------
     threads : int
-        Threads for fastnn and for the ceilings.
-    isa : tuple of str
-        ISA levels to measure, best first.
+        Threads for fastnn, for the peers and for the ceilings.
+    isa : str
+        ISA level of fastnn.
     quick : bool
         Small shapes and few rounds: a smoke test, not a measurement.
+    rounds : int
+        Rounds in which every contender takes one sample.
+    budget : float
+        Seconds one contender may take in one row, once it has its three samples.
     """
 
     threads: int
-    isa: tuple[str, ...]
+    isa: str
     quick: bool = False
+    rounds: int = 15
+    budget: float = 0.12
+
+    @classmethod
+    def of(cls, threads: int, isa: str, quick: bool) -> Settings:
+        """The effort that goes with `quick`."""
+        return cls(threads, isa, True, rounds=3, budget=0.01) if quick else cls(threads, isa)
+
+    def lighter(self, threads: int | None = None) -> Settings:
+        """A third of the effort, for the points of a curve."""
+        return replace(self, threads=threads or self.threads, rounds=max(3, self.rounds // 3), budget=self.budget / 3)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """fastnn at this level and number of threads."""
+        level = fastnn.get_isa()
+        fastnn.set_isa(self.isa)
+        try:
+            with fastnn.threads(self.threads):
+                yield
+        finally:
+            fastnn.set_isa(level)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median and quartiles of samples."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Timing:
+        """Of three samples or fewer the extremes instead of the quartiles."""
+        if len(samples) < 4:
+            return cls(statistics.median(samples), min(samples), max(samples))
+        low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
+        return cls(middle, low, high)
 
     @property
-    def rounds(self) -> int:
-        """Rounds in which every contender takes one sample."""
-        return 3 if self.quick else 15
+    def spread(self) -> float:
+        """Interquartile range over median."""
+        return (self.high - self.low) / self.value
 
-    @property
-    def budget(self) -> float:
-        """Seconds one contender may take in one row, once it has its three samples."""
-        return 0.01 if self.quick else 0.12
+    def overlaps(self, other: Timing) -> bool:
+        """Whether the ranges between the quartiles meet: then the two are equal as far as was measured."""
+        return self.low <= other.high and other.low <= self.high
 
 
 @dataclass(frozen=True)
@@ -66,42 +114,64 @@ class Row:
     ----------
     group, name : str
         Family, and what was measured.
-    value : float
-        The median: seconds, or `unit`.
-    spread : float
-        Interquartile range over median, the wider of the row and its floor.
+    time : Timing
+        In seconds, or `unit`.
+    kind : {"case", "step", "overhead", "threads", "footprint"}
     unit : str
         "s", "x" (a ratio) or "B".
+    case, direction, shape, elements
+        Of a row of the case table.
     isa : str
         Level measured; empty where it does not matter.
     threads : int
         Threads allowed.
     bytes, floor, roof : int, float, float
         Bytes that must move, and the two limits in seconds; zero where there are none.
-    peers : dict of str to float
-        Medians of the peers that have this operation, in seconds.
+    floor_spread : float
+        Interquartile range over median of the floor.
+    peers : dict of str to Timing
+        The peers that have this operation, in seconds, by label.
     after_matmul : float
         Median of single calls, each right after a matrix product; zero where not measured.
     kept : int
         Bytes kept for backward.
     bound : Bound or None
         What was promised.
+    notes : tuple of str
+        What a reader of the row should know.
+    errors : tuple of str
+        Peers that are not in the row because their answer was wrong or they failed.
+    samples : tuple of float
+        Every sample behind `time`.
     """
 
     group: str
     name: str
-    value: float
-    spread: float = 0.0
+    time: Timing
+    kind: str = "case"
     unit: str = "s"
+    case: str = ""
+    direction: str = ""
+    shape: Any = None
+    elements: int = 0
     isa: str = ""
     threads: int = 1
     bytes: int = 0
     floor: float = 0.0
     roof: float = 0.0
-    peers: dict[str, float] = field(default_factory=dict)
+    floor_spread: float = 0.0
+    peers: dict[str, Timing] = field(default_factory=dict)
     after_matmul: float = 0.0
     kept: int = 0
     bound: Bound | None = None
+    notes: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    samples: tuple[float, ...] = ()
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return self.time.value
 
     @property
     def gbps(self) -> float:
@@ -112,6 +182,11 @@ class Row:
         """Value over roof or floor (or the value itself)."""
         base = {"roof": self.roof, "floor": self.floor, "value": 1.0}[of]
         return self.value / base if base else math.nan
+
+    @property
+    def spread(self) -> float:
+        """That of the row or of its floor, whichever is wider."""
+        return max(self.time.spread, self.floor_spread)
 
     @property
     def noisy(self) -> bool:
@@ -125,6 +200,46 @@ class Row:
             return ""
         return "met" if self.ratio(self.bound.of) <= self.bound.limit else "missed"
 
+    @property
+    def best_peer(self) -> str | None:
+        """Label of the fastest peer."""
+        return min(self.peers, key=lambda label: self.peers[label].value, default=None)
+
+    @property
+    def speedup(self) -> float | None:
+        """Time of the fastest peer over fastnn's."""
+        return self.peers[self.best_peer].value / self.value if self.best_peer else None
+
+    @property
+    def tie(self) -> bool:
+        """Whether noise hides who is faster, fastnn or the fastest peer."""
+        return self.best_peer is not None and self.time.overlaps(self.peers[self.best_peer])
+
+    def remarks(self) -> list[str]:
+        """Notes and errors, and peers whose spread is too wide for their ratio."""
+        wide = [f"{label}: spread {t.spread:.0%}" for label, t in self.peers.items() if t.spread > WIDE]
+        return [*self.notes, *self.errors, *wide]
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as ``bench.json`` has it."""
+        peers = {
+            label: {"value": t.value, "low": t.low, "high": t.high, "ratio": t.value / self.value}
+            for label, t in self.peers.items()
+        }
+        same = ("group", "name", "kind", "case", "direction", "elements", "isa", "threads", "unit", "bytes", "floor")
+        return {
+            **{key: getattr(self, key) for key in (*same, "roof", "after_matmul", "kept", "noisy", "verdict", "tie")},
+            **{key: getattr(self, key) for key in ("value", "spread", "gbps", "best_peer", "speedup")},
+            "shape": self.shape,
+            "low": self.time.low,
+            "high": self.time.high,
+            "over_floor": self.ratio("floor") if self.floor else None,
+            "over_roof": self.ratio("roof") if self.roof else None,
+            "peers": peers,
+            "bound": {"of": self.bound.of, "limit": self.bound.limit} if self.bound else None,
+            "notes": self.remarks(),
+        }
+
 
 @dataclass
 class Contender:
@@ -136,15 +251,12 @@ class Contender:
         Key of the result.
     call : callable
         What is timed; or, with `self_timed`, a callable that returns seconds per call itself.
-    enter : callable, optional
-        Untimed, before each sample (selects an ISA level).
     before : callable, optional
         Untimed, before every single call, which is then timed alone.
     """
 
     name: str
     call: Callable[[], Any]
-    enter: Callable[[], None] | None = None
     before: Callable[[], Any] | None = None
     self_timed: bool = False
     samples: list[float] = field(default_factory=list)
@@ -154,15 +266,16 @@ class Contender:
 
     def sample(self) -> float:
         """One sample in seconds per call."""
-        if self.enter is not None:
-            self.enter()
         if self.self_timed:
             return float(self.call())
         call = self.call
         if self.before is not None:
             self.before()
-        elif self.warm:
-            call()  # the others have had the caches meanwhile, and the team is asleep
+        elif self.warm:  # the others have had the caches meanwhile, the team is asleep, and theirs may still spin
+            until = time.perf_counter() + WARM_SECONDS
+            call()
+            while time.perf_counter() < until:
+                call()
         start = time.perf_counter()
         for _ in repeat(None, self.inner):
             call()
@@ -173,30 +286,16 @@ class Contender:
         seconds = max(self.sample(), 1e-9)
         if seconds < SAMPLE_SECONDS:  # the first of short calls is mostly warming up
             seconds = max(self.sample(), 1e-9)
+        self.warm = seconds < LONG_CALL and not self.self_timed and self.before is None
         if not self.self_timed and self.before is None:
-            self.warm = seconds < LONG_CALL
             self.inner = max(2 if self.warm else 1, math.ceil(SAMPLE_SECONDS / seconds))
-        per_sample = max(seconds * (self.inner + self.warm), SAMPLE_SECONDS)
+        per_sample = seconds * self.inner + (max(seconds, WARM_SECONDS) if self.warm else 0.0)
         self.rounds = max(3, min(settings.rounds, int(settings.budget / per_sample)))
 
     @property
-    def median(self) -> float:
-        """Median sample in seconds."""
-        return statistics.median(self.samples)
-
-    @property
-    def spread(self) -> float:
-        """Interquartile range over median."""
-        return spread(self.samples)
-
-
-def spread(samples: Sequence[float]) -> float:
-    """Interquartile range over median; the full range below four samples."""
-    middle = statistics.median(samples)
-    if len(samples) < 4:
-        return (max(samples) - min(samples)) / middle
-    low, _, high = statistics.quantiles(samples, n=4)
-    return (high - low) / middle
+    def timing(self) -> Timing:
+        """Median and quartiles in seconds."""
+        return Timing.of(self.samples)
 
 
 def interleave(contenders: Sequence[Contender], settings: Settings, judged: int | None = None) -> None:
@@ -211,7 +310,7 @@ def interleave(contenders: Sequence[Contender], settings: Settings, judged: int 
                 for contender in contenders:
                     if index < contender.rounds:
                         contender.samples.append(contender.sample())
-            if all(c.spread <= WIDE for c in contenders[:judged]):
+            if all(c.timing.spread <= WIDE for c in contenders[:judged]):
                 break
     finally:
         if was_enabled:

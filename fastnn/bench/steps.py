@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -75,7 +76,7 @@ class Network:
         """Initial values, float32: ``W1`` (out, in), ``b1``, ``gamma1``, ``beta1``, and so on for each layer."""
         rng = np.random.default_rng(seed)
         values: dict[str, Array] = {}
-        for number, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False), start=1):
+        for number, (n_in, n_out) in enumerate(pairwise(self.sizes), start=1):
             bound = 1 / math.sqrt(n_in)
             values[f"W{number}"] = rng.uniform(-bound, bound, (n_out, n_in))
             values[f"b{number}"] = rng.uniform(-bound, bound, n_out)
@@ -96,7 +97,7 @@ class Network:
 
     def products(self, batch: int) -> Iterator[tuple[int, int, int]]:
         """(m, k, n) of every matrix product of one step: forward, gradient of W, gradient of x."""
-        for number, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False), start=1):
+        for number, (n_in, n_out) in enumerate(pairwise(self.sizes), start=1):
             yield batch, n_in, n_out
             yield n_out, batch, n_in
             if number > 1:  # nobody needs the gradient of the data
@@ -207,7 +208,7 @@ class _Training:
         rng = fastnn.Generator(0)
         layers: list[fastnn.Module] = []
         self.named: dict[str, fastnn.Parameter] = {}
-        for number, (n_in, n_out) in enumerate(zip(network.sizes, network.sizes[1:], strict=False), start=1):
+        for number, (n_in, n_out) in enumerate(pairwise(network.sizes), start=1):
             linear = fastnn.Linear(n_in, n_out)
             layers.append(linear)
             assert linear.bias is not None

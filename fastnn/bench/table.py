@@ -1,127 +1,192 @@
-"""Results as a text table and as JSON."""
+"""A report as text."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from fastnn.bench import report as reports
+from fastnn.bench.compare import Change, Comparison
+from fastnn.bench.digest import measured, number, seconds, size
 
-import fastnn._core as _core
-from fastnn.bench.ceilings import Ceilings
-from fastnn.bench.harness import Row
+__all__ = ["comparison_text", "text"]
 
-
-def _seconds(value: float) -> str:
-    if not value or math.isnan(value):
-        return "-"
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
-        if value * factor >= 1:
-            return f"{value * factor:.3g} {unit}"
-    return f"{value * 1e9:.3g} ns"
+Report = Mapping[str, Any]
+Row = Mapping[str, Any]
 
 
-def _value(row: Row) -> str:
-    if row.unit == "s":
-        return _seconds(row.value)
-    return f"{row.value:.2f} x" if row.unit == "x" else f"{row.value / 1e6:.2f} MB"
+def grid(header: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table whose first `left` columns are flush left, the others flush right."""
+    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
+
+    def one(line: Sequence[str]) -> str:
+        cells = (
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([one(header), one(["-" * width for width in widths]), *map(one, lines)])
 
 
-def _ratio(value: float) -> str:
-    return "-" if math.isnan(value) or math.isinf(value) else f"{value:.2f}"
+def text(report: Report) -> str:
+    """Machine, peers, ceilings, one table per ISA level, summary."""
+    return "\n\n".join([_head(report), _peers(report), _ceilings(report), *_rows(report), *_endings(report)]) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------------ the head
+
+
+def _head(report: Report) -> str:
+    machine, settings = report["machine"], report["settings"]
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {size(machine['memory_bytes'])}, {machine['platform']}",
+        f"L2 {size(machine['l2_bytes'])}, last level {size(machine['llc_bytes'])}",
+        f"fastnn {machine['fastnn']['version']}, Python {machine['python']}, NumPy {machine['numpy']}, "
+        f"BLAS {machine['blas'] or 'unknown'}",
+        f"{settings['threads']} threads, level {', '.join(settings['isa'])}, {report['seconds']:.0f} s, "
+        f"{report['started']}",
+    ]
+    lines += [f"{name}={value}" for name, value in settings.get("environment", {}).items()]
+    if not report["complete"]:
+        lines.append("INCOMPLETE: the run was interrupted.")
+    if settings["quick"]:
+        lines.append("A quick run: a smoke test, not a measurement.")
+    return "\n".join(lines)
+
+
+def _peers(report: Report) -> str:
+    lines = []
+    for peer in report["peers"]:
+        open_ended = [isa for isa, capped in peer["capped"].items() if not capped]
+        uncapped = f"not held to {', '.join(open_ended)}" if open_ended and peer["state"] == "measured" else ""
+        lines.append([peer["label"], peer["version"], peer["state"], peer["reason"] or uncapped])
+    return grid(["peer", "version", "state", ""], lines, left=4)
+
+
+def _ceilings(report: Report) -> str:
+    ceilings = report["ceilings"]
+    kinds = ("copy", "copy_stream", "triad", "triad_stream", "read")
+    bandwidth = grid(
+        ["working set", "threads", *(kind.replace("_", " ") for kind in kinds)],
+        [
+            [size(entry["bytes"]), str(entry["threads"]), *(f"{entry[kind]:.1f}" for kind in kinds)]
+            for entry in ceilings["bandwidth"]
+        ],
+    )
+    levels = list(ceilings["cost_ns"])
+    operations = list(dict.fromkeys(name for costs in ceilings["cost_ns"].values() for name in costs))
+    costs = grid(
+        ["ns per element and thread", *levels],
+        [[name, *(f"{ceilings['cost_ns'][isa][name]:.3f}" for isa in levels)] for name in operations],
+    )
+    region = ceilings["region"]
+    rest = f"parallel region {seconds(region.get('hot'))} hot, {seconds(region.get('cold'))} after other work; "
+    return f"GB/s, read and written\n{bandwidth}\n\n{costs}\n\n{rest}a call {seconds(ceilings['call'])}"
+
+
+# ------------------------------------------------------------------------------------------------------ the rows
+
+
+def _ratio(value: Any, digits: int = 2) -> str:
+    known = number(value)
+    return "" if known is None else f"{known:.{digits}f}"
 
 
 def _limit(row: Row) -> str:
-    if row.bound is None:
+    bound = row["bound"]
+    if not bound:
         return ""
-    if row.bound.of != "value":
-        return f"{row.bound.limit:g} {row.bound.of}"
-    return _value(dataclasses.replace(row, value=row.bound.limit))
+    return measured(row, bound["limit"]) if bound["of"] == "value" else f"{bound['limit']:g} {bound['of']}"
 
 
-def _format(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
-
-    def text(line: Sequence[str]) -> str:
-        first, *rest = (
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        return "  ".join([first, *rest]).rstrip()
-
-    return "\n".join([text(header), text(["-" * w for w in widths]), *map(text, lines)])
+def _verdict(row: Row) -> str:
+    return " ".join(filter(None, [row["verdict"], "(noisy)" if row["noisy"] else ""]))
 
 
-def rows_text(rows: Sequence[Row]) -> str:
-    """One line per row, ordered by ISA level and then as measured.
-
-    Noisy: the spread is too wide to support the ratio.
-    """
-    peers = list(dict.fromkeys(name for row in rows for name in row.peers))
-    header = ["row", "time", "GB/s", "floor", "roof", "/floor", "/roof", *peers]
-    header += ["after matmul", "spread", "bound", ""]
-    blocks = []
-    for isa in dict.fromkeys(row.isa for row in rows):
-        lines = []
-        for row in (row for row in rows if row.isa == isa):
-            verdict = " ".join(filter(None, [row.verdict, "(noisy)" if row.noisy else ""]))
-            lines.append(
-                [
-                    row.name,
-                    _value(row),
-                    f"{row.gbps:.1f}" if row.bytes else "-",
-                    _seconds(row.floor),
-                    _seconds(row.roof),
-                    _ratio(row.ratio("floor")),
-                    _ratio(row.ratio("roof")),
-                    *(_seconds(row.peers.get(name, 0.0)) for name in peers),
-                    _seconds(row.after_matmul),
-                    f"{row.spread:.0%}",
-                    _limit(row),
-                    verdict,
-                ]
-            )
-        title = f"{isa}, {max(row.threads for row in rows)} threads" if isa else "beyond the case table"
-        blocks.append(f"{title}\n{_format(header, lines)}")
-    return "\n\n".join(blocks)
+def _against(row: Row) -> str:
+    """The best peer, and how many times as fast fastnn is."""
+    if not row["best_peer"]:
+        return ""
+    return f"{row['best_peer']} {_ratio(row['speedup'])}" + (" tie" if row["tie"] else "")
 
 
-def ceilings_text(ceilings: Ceilings) -> str:
-    """Bandwidths per working set, and the other limits of the machine."""
-    lines = [
-        [f"{nbytes >> 10} KB", f"{speeds['copy']:.1f}", f"{speeds['read']:.1f}"]
-        for nbytes, speeds in ceilings.table().items()
+def _line(row: Row, peers: Sequence[str]) -> list[str]:
+    optional = (seconds(row[key]) if row[key] else "" for key in ("floor", "roof"))
+    return [
+        row["name"],
+        measured(row, row["value"]),
+        f"{row['gbps']:.1f}" if row["bytes"] else "",
+        *optional,
+        _ratio(row["over_floor"]),
+        _ratio(row["over_roof"]),
+        *(_ratio(row["peers"].get(label, {}).get("ratio")) for label in peers),
+        _against(row),
+        seconds(row["after_matmul"]) if row["after_matmul"] else "",
+        size(row["kept"]) if row["kept"] else "",
+        f"{row['spread']:.0%}",
+        _limit(row),
+        _verdict(row),
+        "; ".join(row["notes"]),
     ]
-    region = ceilings.region
-    levels = ceilings.settings.isa
-    costs = _format(
-        ["ns per element and thread", *levels],
-        [
-            [operation, *(f"{1e9 * ceilings.cost(operation, isa, np.float32):.3f}" for isa in levels)]
-            for operation in ("div", "sqrt", "exp", "random_bits")
-        ],
-    )
-    bandwidths = _format(["working set", "copy GB/s", "read GB/s"], lines)
-    regions = f"parallel region: {_seconds(region['hot'])} hot, {_seconds(region['cold'])} after other work"
-    return f"{bandwidths}\n\n{costs}\n\n{regions}"
 
 
-def machine() -> dict[str, Any]:
-    """Machine and versions, for the head of the table and the JSON file."""
-    return {"machine": platform.platform(), "numpy": np.__version__, "fastnn": _core.config()}
+def _rows(report: Report) -> Iterator[str]:
+    """One table per level. Peers: their time over fastnn's. Noisy: the spread is too wide to support the ratio."""
+    for isa in dict.fromkeys(row["isa"] for row in report["rows"]):
+        rows = [row for row in report["rows"] if row["isa"] == isa]
+        peers = list(dict.fromkeys(label for row in rows for label in row["peers"]))
+        marks = {peer["label"]: "*" for peer in report["peers"] if isa and not peer["capped"].get(isa, True)}
+        header = ["row", "time", "GB/s", "floor", "roof", "/floor", "/roof"]
+        header += [label + marks.get(label, "") for label in peers]
+        header += ["best peer", "after matmul", "kept", "spread", "bound", "", "notes"]
+        title = f"{isa}, {max(row['threads'] for row in rows)} threads; peers: their time over fastnn's"
+        if any(marks.get(label) for label in peers):
+            title += "; *: not held to this level"
+        yield f"{title if isa else 'beyond the case table'}\n{grid(header, [_line(row, peers) for row in rows])}"
 
 
-def as_json(rows: Sequence[Row], ceilings: Ceilings) -> str:
-    """Everything measured, as JSON."""
-    content = {
-        "machine": machine(),
-        "ceilings": {str(nbytes): speeds for nbytes, speeds in ceilings.table().items()},
-        "region": ceilings.region,
-        "rows": [
-            {**dataclasses.asdict(row), "verdict": row.verdict, "noisy": row.noisy, "gbps": row.gbps} for row in rows
-        ],
-    }
-    return json.dumps(content, indent=1, default=str)
+# --------------------------------------------------------------------------------------------------- the endings
+
+
+def _endings(report: Report) -> Iterator[str]:
+    if report["errors"]:
+        yield "\n".join(["errors:", *report["errors"]])
+    for isa, summary in report["summary"].items():
+        yield _summary(isa, summary)
+    misses = reports.missed(report["rows"])
+    if misses:
+        yield "\n".join(["bounds missed:", *misses])
+
+
+def _summary(isa: str, summary: Mapping[str, Any]) -> str:
+    lines = [f"summary{f', {isa}' if isa else ''}: {summary['bounds_met']} of {summary['bounds']} bounds met"]
+    if summary["rows"]:
+        lines += [
+            f"  {summary['rows']} rows with peers: faster than every peer in {summary['faster_than_every_peer']}, "
+            f"tied in {summary['ties']}, slower in {summary['slower']}",
+            f"  times as fast, geometric mean: best peer {_ratio(summary['geomean_best_peer'])}; "
+            + ", ".join(f"{label} {_ratio(value)}" for label, value in summary["geomean"].items()),
+        ]
+    return "\n".join(lines)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Rows slower and faster than in the old run, and what else differs."""
+    blocks = []
+    if comparison.differences:
+        blocks.append("\n".join(["the runs differ:", *comparison.differences]))
+    blocks += [
+        f"{title}\n{_changes(changes)}"
+        for title, changes in (("slower than before", comparison.slower), ("faster than before", comparison.faster))
+        if changes
+    ]
+    counts = f"{len(comparison.slower)} rows slower, {len(comparison.faster)} faster, {comparison.same} within noise"
+    if comparison.missing:
+        counts += f"; {len(comparison.missing)} rows of the old run are not in this one"
+    return "\n\n".join([*blocks, counts]) + "\n"
+
+
+def _changes(changes: Sequence[Change]) -> str:
+    header = ["row", "level", "before", "now", "now/before", "quartiles before", "quartiles now"]
+    return grid(header, [change.line() for change in changes], left=2)
