@@ -98,17 +98,11 @@ FASTNN_INLINE void backward_loop(const S& source, const T* dy, index from, const
     }
 }
 
-// y = keep ? x * keep_scale : 0; y may be x itself.
+// y = x * keep_scale; y may be x itself.
 template <class T>
-FASTNN_NOINLINE void drop_block(const T* x, const std::int32_t* FASTNN_RESTRICT bits, const Epilogue<T>& e, T* y,
-                                index n) {
-  const T scale = e.keep_scale;
-  const std::int32_t threshold = e.threshold;
+FASTNN_INLINE void scale_block(const T* x, T scale, T* y, index n) {
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i) {
-    const T kept = x[i] * scale;
-    y[i] = bits[i] < threshold ? kept : T(0);
-  }
+  for (index i = 0; i < n; ++i) y[i] = x[i] * scale;
 }
 
 enum class Fused { none, relu, leaky_relu, block };
@@ -142,12 +136,9 @@ template <class T, class S>
 class EpilogueRunner {
  public:
   FASTNN_INLINE EpilogueRunner(const T* x, const ChannelMap<T>& map, const Epilogue<T>& e, bool x_is_output)
-      : x_(x), map_(map), e_(e), fused_(fused_activation(e)), x_is_output_(x_is_output) {
-    // relu's output is 0 wherever an element was dropped, so its gradient needs no bits: a block of zeros keeps all.
-    // A threshold of 0 keeps nothing, whatever the bits.
-    replay_ = e.threshold > 0 && !(x_is_output && fused_ == Fused::relu);
-    if (e.threshold >= 0 && !replay_)
-      for (index i = 0; i < kBlock; ++i) zeros_[i] = 0;
+      : x_(x), map_(map), e_(e), fused_(fused_activation(e)), x_is_output_(x_is_output), dropout_(e) {
+    // relu's output is 0 wherever an element was dropped, so its gradient needs no bits.
+    replay_ = !(x_is_output && fused_ == Fused::relu && e.threshold > 0);
   }
 
   // y = the output for `Strips` strips of n elements from g on, `in` apart; theirs in y are `out` apart. A pair has the
@@ -162,10 +153,13 @@ class EpilogueRunner {
     else
       forward_any<Identity, Strips>(g, n, p, residual, y, in, out);
     if (fused_ != Fused::block && e_.threshold < 0) return;
+    const index next = Strips == 1 ? n : Strips * in;
     for (int r = 0; r < Strips; ++r) {
       T* const to = y + r * out;
       if (fused_ == Fused::block) activation_table<T>[e_.activation].forward(to, to, n, e_.p0, e_.p1);
-      if (e_.threshold >= 0) drop_block(to, bits(g + r * in, n), e_, to, n);
+      if (e_.threshold < 0) continue;
+      const index at = r * in;
+      drop(to, to, g + at, n, x_ + g + at + next, residual ? residual + at + next : nullptr);
     }
   }
 
@@ -176,7 +170,11 @@ class EpilogueRunner {
   FASTNN_NOINLINE Incoming<T> backward(index g, index n, index p, const T* dy, T* to, index in, index out, bool all) {
     Incoming<T> d{dy, in, fused_};
     if (e_.threshold >= 0) {
-      for (int r = 0; r < Strips; ++r) drop_block(dy + r * in, bits(g + r * in, n), e_, to + r * out, n);
+      const index next = Strips == 1 ? n : Strips * in;
+      for (int r = 0; r < Strips; ++r) {
+        const index at = r * in;
+        drop(dy + at, to + r * out, g + at, n, dy + at + next, x_ ? x_ + g + at : nullptr);
+      }
       d.dy = to;
       d.stride = out;
     }
@@ -198,8 +196,12 @@ class EpilogueRunner {
   FASTNN_INLINE S source(index g, index p) const { return S(x_ + g, map_, p); }
 
  private:
-  FASTNN_INLINE const std::int32_t* bits(index g, index n) {
-    return replay_ ? random_.at(e_.key, e_.first + g, n) : zeros_;
+  // Dropout of one strip that begins at element g.
+  FASTNN_INLINE void drop(const T* x, T* y, index g, index n, const T* ahead, const T* beside) {
+    if (replay_)
+      dropout_.apply(x, y, e_.first + g, n, ahead, beside);
+    else
+      scale_block(x, e_.keep_scale, y, n);
   }
 
   // What was added before the activation; the output holds it already.
@@ -249,8 +251,7 @@ class EpilogueRunner {
   const Epilogue<T>& e_;
   Fused fused_;
   bool x_is_output_, replay_;
-  RandomBits random_;
-  std::int32_t zeros_[kBlock];
+  Dropout<T> dropout_;
 };
 
 }  // namespace

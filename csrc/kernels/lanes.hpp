@@ -53,6 +53,10 @@ struct Lanes {
     for (index k = 0; k < count; ++k) a.part[k] *= b.part[k];
     return a;
   }
+  friend FASTNN_INLINE Lanes operator-(Lanes a, const Lanes& b) {
+    for (index k = 0; k < count; ++k) a.part[k] -= b.part[k];
+    return a;
+  }
   friend FASTNN_INLINE Lanes operator-(Lanes a, T b) {
     for (index k = 0; k < count; ++k) a.part[k] -= b;
     return a;

@@ -27,7 +27,7 @@ void forward_with(const Forward<T>& a, index begin, index end) {
       if (a.stream) stream_block(tile, a.y + g, n);
     });
   };
-  if constexpr (Rows) {  // pairs of whole periods; block by block before and after
+  if (Rows && a.tail.threshold < 0) {  // pairs of whole periods; block by block before and after
     const auto pair = [&](index g, index n, index p) {
       if (!a.stream) return run.template forward<kPair>(g, n, p, a.y + g, a.map.period, a.map.period);
       T tile[kPair * kBlock];
@@ -121,6 +121,36 @@ void plane_moments(const Moments<T>& a, const Part& part, index l, double* out) 
   finish_moments(shifts, sums, sums2, (e.sample1 - e.sample0) * length, band, out, out + band);
 }
 
+// The sums of rows too short for loops along them: 16 columns in registers, the rows read beyond their end.
+template <class T>
+FASTNN_INLINE void narrow_moments(const T* FASTNN_RESTRICT x, const T* bias, const T* shift, index rows, index width,
+                                  T* sum, T* sum2) {
+  for (index j = 0; j < width; j += kLanes) {
+    const index columns = smaller(kLanes, width - j), last = rows * width - kLanes;
+    const Lanes<T> b = Lanes<T>::load(bias + j), h = Lanes<T>::load(shift + j);
+    Lanes<T> s = Lanes<T>::zero(), s2 = s;
+    index at = j;
+    for (; at <= last; at += width) {
+      const Lanes<T> d = (Lanes<T>::load(x + at) + b) - h;
+      s = s + d;
+      s2 = s2 + d * d;
+    }
+    T lane[kLanes], lane2[kLanes];
+    s.store(lane);
+    s2.store(lane2);
+    for (; at < rows * width; at += width)
+      for (index l = 0; l < columns; ++l) {
+        const T d = (x[at + l] + bias[j + l]) - shift[j + l];
+        lane[l] += d;
+        lane2[l] += d * d;
+      }
+    for (index l = 0; l < columns; ++l) {
+      sum[j + l] = lane[l];
+      sum2[j + l] = lane2[l];
+    }
+  }
+}
+
 template <class T>
 void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
   const View& v = a.leaves.view;
@@ -145,6 +175,10 @@ void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
     }
   for (index j = 0; j < columns; ++j) sum[j] = sum2[j] = 0;
   index r = 0;
+  if (width == columns && width < 2 * kLanes) {
+    narrow_moments(x, bias, shift, rows, width, sum, sum2);
+    r = rows;
+  }
   for (; r + 4 <= rows; r += 4) {  // four rows at once: the accumulators are loaded and stored a quarter as often
     const T* FASTNN_RESTRICT const y = x + r * width;
     for (index j = 0; j < columns; ++j) {
@@ -182,6 +216,8 @@ void moments(const Moments<T>& a, const Part& part) {
 
 // ---- backward --------------------------------------------------------------------------------------------------
 
+constexpr index kNarrow = 64;  // rows up to this width are summed a block at a time, wider ones in pairs
+
 enum class Wanted { bias, norm_sums, norm };  // what a gradient kernel makes of dz
 
 // Loops that have none, relu and leaky_relu compiled in. d holds strips `from` apart, x strips `in` apart.
@@ -218,6 +254,19 @@ FASTNN_INLINE void column_sums_loop(const S& source, const T* FASTNN_RESTRICT d,
     }
     sum[i] = s;
     sum2[i] = s2;
+  }
+}
+
+// The values to be summed by column: dz and dz * c.
+template <class T, template <class> class A, class S>
+FASTNN_INLINE void products_loop(const S& source, const T* d, const Epilogue<T>& e, T* FASTNN_RESTRICT dz,
+                                 T* FASTNN_RESTRICT dzc, index n) {
+  const T p0 = e.p0, p1 = e.p1;
+  for (index i = 0; i < n; ++i) {
+    const T c = source.centred(i, 0);
+    const T z = A<T>::backward(d[i], source.affine(c, i), p0, p1);
+    dz[i] = z;
+    dzc[i] = z * c;
   }
 }
 
@@ -372,17 +421,50 @@ class GradientPart {
     T sums[kResults][kBandRows];
     for (index k = 0; k < kResults; ++k)
       for (index j = 0; j < columns; ++j) sums[k][j] = 0;
-    if (!out && columns == width)  // nothing to sum: rows are as good as flat memory
+    if (!out && columns == width && width < kBlock / kPair)  // nothing to sum, and no rows long enough for pairs
       return for_blocks(e.sample0 * width, e.sample1 * width, [&](index g, index n) {
         Tiles tiles;
         stored_values<1>(g, n, 0, 0, tiles);
       });
     index r = e.sample0;
+    if (columns == width && width <= kNarrow)  // as many rows as a block holds, as flat memory
+      for (const index together = kBlock / width; r < e.sample1; r += together)
+        add_block(r * width, smaller(together, e.sample1 - r), width, sums);
     if constexpr (Rows)
       for (; r + kPair <= e.sample1; r += kPair) add_rows<kPair>(r * width + column0, columns, column0, width, sums);
     for (; r < e.sample1; ++r) add_rows<1>(r * width + column0, columns, column0, width, sums);
     if (out)
       for (index k = 0; k < kResults; ++k) fold_band(sums[k], band, view_.inner, out + k * band);
+  }
+
+  FASTNN_NOINLINE void add_block(index g, index rows, index width, T (*sums)[kBandRows]) {
+    Tiles tiles;
+    const index n = rows * width;
+    if constexpr (W == Wanted::norm_sums) {
+      Incoming<T> d{};
+      if (a_.dx)
+        d = {stored_values<1>(g, n, 0, 0, tiles).at, 0, Fused::none};
+      else
+        d = run_.template backward<1>(g, n, 0, a_.dy + g, tiles.dz, 0, 0, false);
+      T dz[kBlock], dzc[kBlock];
+      if (d.left == Fused::relu)
+        products<Relu>(g, n, d.dy, dz, dzc);
+      else if (d.left == Fused::leaky_relu)
+        products<LeakyRelu>(g, n, d.dy, dz, dzc);
+      else
+        products<Identity>(g, n, d.dy, dz, dzc);
+      add_rows_of_block(dz, rows, width, sums[0]);
+      add_rows_of_block(dzc, rows, width, sums[1]);
+    } else {
+      add_rows_of_block(stored_values<1>(g, n, 0, 0, tiles).at, rows, width, sums[0]);
+    }
+  }
+
+  template <template <class> class A>
+  FASTNN_INLINE void products(index g, index n, const T* d, T* dz, T* dzc) const {
+    run_.template for_strips<1>(g, n, 0, [&](const S& source, index at, index length, index) {
+      products_loop<T, A>(source, d + at, a_.tail, dz + at, dzc + at, length);
+    });
   }
 
   template <int Strips>
@@ -407,6 +489,7 @@ class GradientPart {
         column_sums_loop<T, Identity, Strips>(source, d.dy, d.stride, a_.tail, sum, sum2, columns, width);
     } else {
       const Values v = stored_values<Strips>(g, columns, column0, width, tiles);
+      if (!part_.out) return;
       const T* FASTNN_RESTRICT const d = v.at;
       for (index j = 0; j < columns; ++j) {
         T s = sum[j];

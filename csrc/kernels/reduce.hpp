@@ -72,6 +72,24 @@ FASTNN_INLINE T fold_columns(const T* column, index inner) {
   return fold_lanes(lane);
 }
 
+// sum[j] += v[r * width + j], row after row, for a block of rows in cache: 16 columns at a time in registers. Narrow
+// rows are read beyond their end, into the next one; what comes of it is dropped.
+template <class T>
+FASTNN_NOINLINE void add_rows_of_block(const T* FASTNN_RESTRICT v, index rows, index width, T* FASTNN_RESTRICT sum) {
+  for (index j = 0; j < width; j += kLanes) {
+    const index columns = smaller(kLanes, width - j), last = rows * width - kLanes;
+    T lane[kLanes] = {};
+    for (index l = 0; l < columns; ++l) lane[l] = sum[j + l];
+    Lanes<T> total = Lanes<T>::load(lane);
+    index at = j;
+    for (; at <= last; at += width) total = total + Lanes<T>::load(v + at);
+    total.store(lane);
+    for (; at < rows * width; at += width)
+      for (index l = 0; l < columns; ++l) lane[l] += v[at + l];
+    for (index l = 0; l < columns; ++l) sum[j + l] = lane[l];
+  }
+}
+
 template <class T>
 FASTNN_INLINE void fold_band(const T* FASTNN_RESTRICT column, index channels, index inner,
                              double* FASTNN_RESTRICT out) {
