@@ -140,7 +140,7 @@ def _section(title: str, *content: Any, **attributes: Any) -> Html:
 def _page(report: Report, light: Mapping[str, bytes] | None, dark: Mapping[str, bytes] | None) -> str:
     cpu = report["machine"].get("cpu") or report["machine"].get("platform", "")
     parts = [
-        _partial(report),
+        _warnings(report),
         _headline(report),
         _missed(report),
         _alternatives(report),
@@ -161,12 +161,16 @@ def _subtitle(report: Report, cpu: str) -> Html:
     return join([" · ".join(piece for piece in pieces if piece)])
 
 
-def _partial(report: Report) -> Html:
+def _warnings(report: Report) -> Html:
+    """What keeps this run from being the whole truth."""
     notes = []
     if not report.get("complete"):
         notes.append("This run was interrupted: what had been measured by then is here, the rest is missing.")
     if report["settings"].get("quick"):
         notes.append("A quick run: small shapes and few rounds. It shows that everything works, not how fast it is.")
+    errors = report.get("errors") or []
+    if errors:
+        notes.append(f"{len(errors)} rows or peers failed and are missing: {'; '.join(errors)}")
     return join(element("p", note, class_="warning", role="status") for note in notes)
 
 
@@ -185,7 +189,9 @@ def _headline(report: Report) -> Html:
             (_of(summary, "bounds_met", "bounds"), "promised limits met"),
         ]
         facts = [element("div", element("dd", figure), element("dt", meaning)) for figure, meaning in figures]
-        cards.append(element("div", element("h2", _LEVELS.get(isa, isa)), element("dl", *facts), class_="card"))
+        cards.append(
+            element("div", element("h2", _LEVELS.get(isa, isa) or "all rows"), element("dl", *facts), class_="card")
+        )
     return element("div", *cards, class_="cards") if cards else Html()
 
 
@@ -317,7 +323,7 @@ def _figures(light: Mapping[str, bytes] | None, dark: Mapping[str, bytes] | None
 
 
 def _figure(title: str, light: bytes, dark: bytes) -> Html:
-    source = f'<source srcset="{_data_uri(dark)}" media="(prefers-color-scheme: dark) and screen">'
+    source = f'<source srcset="{_data_uri(dark)}" media="screen and (prefers-color-scheme: dark)">'
     image = f'<img src="{_data_uri(light)}" alt="{html.escape(title)}">'
     return element("figure", element("picture", Html(source), Html(image)), class_="scroll")
 
@@ -337,6 +343,7 @@ def _machine(report: Report) -> Html:
         "Python, NumPy, BLAS": ", ".join(str(machine.get(key) or MISSING) for key in ("python", "numpy", "blas")),
         "fastnn": ", ".join(f"{key} {_plain(value)}" for key, value in machine.get("fastnn", {}).items()),
         "threads, levels": f"{settings['threads']}, {_plain(settings['isa'])}",
+        "environment": " ".join(f"{name}={value}" for name, value in settings.get("environment", {}).items()) or None,
         "command": report.get("command"),
         "started, took": f"{report.get('started') or MISSING}, {seconds(report.get('seconds'))}",
     }
