@@ -39,7 +39,7 @@ class TorchPeer(NamespacePeer):
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
         "TORCHINDUCTOR_CPP_MARCH": "x86-64-v3",
     }
-    implementation: ClassVar[Mapping[str, Any]] = {}
+    implementation: Mapping[str, Any] = {}
 
     def __init__(self, threads: int) -> None:
         self.torch: Any = importlib.import_module("torch")
