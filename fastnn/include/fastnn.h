@@ -13,6 +13,7 @@
  * arrays, not what pointers point to: sizes and overlap are the caller's word, as is that the output of an activation
  * determines the gradient where a function is given it. Arrays of no elements may be NULL.
  */
+/* clang-format off: spaces are part of the signatures' text. */
 #ifndef FASTNN_H
 #define FASTNN_H
 
@@ -44,7 +45,7 @@ enum { FASTNN_NONFINITE_ERROR = 0, FASTNN_NONFINITE_SKIP = 1, FASTNN_NONFINITE_A
 #define FASTNN_STRUCTS(suffix, T)                                                               \
   /* A batch norm layer; every array has one entry per channel. */                              \
   typedef struct {                                                                              \
-    T const *weight, *bias, *pre_bias;  /* or NULL: 1, 0, none */                               \
+    T const *weight, *bias, *pre_bias;  /* or NULL: ones, zeros, nothing to add first */        \
     T *running_mean, *running_var;      /* both or, in training, neither */                     \
     double *mean, *invstd;              /* written by batch_norm_train, read by its backward */ \
     double momentum, eps;               /* usually 0.1 and 1e-5 */                              \
