@@ -1,15 +1,20 @@
-"""Options, fixtures and the closing table of ``pytest bench/``. The rows themselves are in `fastnn.bench`."""
+"""Options, fixtures and the closing table of ``pytest bench/``. The rows themselves are in `fastnn.bench`.
+
+With pytest-benchmark (extra ``bench``) its table and its JSON show the rows as well.
+"""
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
-from fastnn.bench import rows, run
+from fastnn.bench import compare, report, rows, run, table
 from fastnn.bench.ceilings import Ceilings
-from fastnn.bench.harness import Row, Settings
+from fastnn.bench.harness import Settings
+from fastnn.bench.lineup import Bench, Lineup
 
-RESULTS = pytest.StashKey[list[Row]]()
-CEILINGS = pytest.StashKey[Ceilings]()
+RESULTS = pytest.StashKey[run.Results]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,7 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RESULTS] = []
+    if not config.pluginmanager.hasplugin("benchmark"):
+        config.addinivalue_line("markers", "benchmark: settings of pytest-benchmark, which is not installed")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,33 +37,50 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def results(pytestconfig: pytest.Config) -> list[Row]:
-    return pytestconfig.stash[RESULTS]
-
-
-@pytest.fixture(scope="session")
 def timed(pytestconfig: pytest.Config) -> bool:
     """Whether to take times; pytest-benchmark's own switch, where it is installed, counts too."""
     return not (pytestconfig.getoption("--untimed") or pytestconfig.getoption("benchmark_disable", False))
 
 
 @pytest.fixture(scope="session")
-def settings(pytestconfig: pytest.Config) -> Settings:
+def results(pytestconfig: pytest.Config, timed: bool) -> run.Results:
+    """Peers and ceilings of the session, and what it has measured so far."""
     option = pytestconfig.getoption
     try:
-        return run.choose_settings(option("--threads"), option("--isa"), option("--quick"))
+        threads = run.choose_threads(option("--threads"))
+        (level, *_) = levels = run.choose_levels(option("--isa"))[:1]  # another one takes another process
+        settings = Settings.of(threads, level, option("--quick"))
+        bench = Bench(settings, Ceilings(settings), Lineup(run.choose_peers(option("--peers")), threads))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    found = run.Results(bench, levels, shlex.join(["pytest", *pytestconfig.invocation_params.args]))
+    if timed:
+        found.measure_ceilings()
+        pytestconfig.stash[RESULTS] = found
+    return found
+
+
+@pytest.fixture(scope="session")
+def old(pytestconfig: pytest.Config) -> report.Report | None:
+    """The run given by ``--compare``."""
+    path = pytestconfig.getoption("--compare")
+    try:
+        return report.load(path) if path else None
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
 
 
-@pytest.fixture(scope="session")
-def ceilings(settings: Settings, pytestconfig: pytest.Config) -> Ceilings:
-    pytestconfig.stash[CEILINGS] = Ceilings(settings)
-    return pytestconfig.stash[CEILINGS]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    results = config.stash[RESULTS]
-    if results:
-        terminalreporter.section("fastnn benchmark")
-        terminalreporter.write_line(run.report(results, config.stash[CEILINGS], config.getoption("--out")))
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode, config: pytest.Config
+) -> None:
+    results = config.stash.get(RESULTS, None)
+    if results is None or not results.rows:
+        return
+    content = results.as_report(complete=exitstatus != pytest.ExitCode.INTERRUPTED)
+    if config.getoption("--out"):
+        run.write(content, config.getoption("--out"))
+    terminalreporter.section("fastnn benchmark")
+    terminalreporter.write_line(table.text(content))
+    path = config.getoption("--compare")
+    if path:
+        terminalreporter.write_line(table.comparison_text(compare.compare(report.load(path), content)))

@@ -82,7 +82,7 @@ class Ceilings:
         """A callable that gives seconds per pass over a working set of `nbytes`, all arrays together."""
         stream, _, tail = kind.partition("_")
         size = max(_ALIGN, nbytes // _ARRAYS[stream] // _ALIGN * _ALIGN)
-        repeats = max(1, int(3e-4 * 2e10 / nbytes))  # about 0.3 ms at 20 GB/s
+        repeats = max(1, int(6e7 / nbytes))  # 0.3 ms from L1, 2 ms from memory: long beside the cost of a region
         scale = nbytes / (size * _ARRAYS[stream])  # whole lines were timed; nbytes is what is asked for
 
         def sample() -> float:

@@ -265,6 +265,7 @@ class Run:
             process = subprocess.Popen(
                 [sys.executable, "-c", _CHILD, *self._arguments(level, directory)],
                 env=_capped_environment(),
+                cwd=directory,  # in a checkout, the current directory would hide the installed package
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
