@@ -8,12 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastnn.bench.peers.base import Job, NamespacePeer, Peer
+from fastnn.bench.peers.cython_peer import Cython
+from fastnn.bench.peers.numba_peer import Numba
 from fastnn.bench.peers.numpy_idiomatic import NumpyIdiomatic
 from fastnn.bench.peers.numpy_inplace import NumpyInPlace
+from fastnn.bench.peers.torch_compiled import TorchCompiled
+from fastnn.bench.peers.torch_eager import TorchEager, TorchOut
+from fastnn.bench.peers.torch_fused import TorchFused
 
 __all__ = ["PEERS", "Job", "NamespacePeer", "Peer", "select"]
 
-PEERS: tuple[type[Peer], ...] = (NumpyIdiomatic, NumpyInPlace)
+PEERS: tuple[type[Peer], ...] = (
+    NumpyIdiomatic,
+    NumpyInPlace,
+    Numba,
+    Cython,
+    TorchEager,
+    TorchOut,
+    TorchCompiled,
+    TorchFused,
+)
 
 
 def select(names: Sequence[str] | None = None) -> tuple[type[Peer], ...]:

@@ -253,9 +253,7 @@ class CompiledLoops(HandWritten):
         old, new = (0.0, 1.0) if first_step else (momentum, 1 - dampening)
         ahead = momentum if nesterov else 0.0
         for p, g, buffer in zip(params, grads, momentum_buffers, strict=True):
-            self.loops(p.size).momentum(
-                _flat(p), _flat(g), _flat(buffer), lr, clip, weight_decay, old, new, ahead
-            )
+            self.loops(p.size).momentum(_flat(p), _flat(g), _flat(buffer), lr, clip, weight_decay, old, new, ahead)
         return norm
 
     def adam_step(

@@ -9,7 +9,8 @@ An activation is the slope left of zero (0 relu, 1 none). Backward tells everyth
 zero was dropped or is left of relu's zero; elsewhere the sign chooses the slope.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls, disable-error-code="import-untyped,import-not-found"
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: disable-error-code="import-untyped,import-not-found"
 
 from __future__ import annotations
 
@@ -151,7 +152,8 @@ def sum_planes(x, sums):
 
 
 def batch_norm_rows(
-    x, running_mean, running_var, weight, bias, training, momentum, eps, residual, slope, keep, factor, key, y, mean, invstd
+    x, running_mean, running_var, weight, bias, training, momentum, eps,
+    residual, slope, keep, factor, key, y, mean, invstd,
 ):  # fmt: skip
     rows, channels = x.shape
     s, scale_kept = np.float32(slope), np.float32(factor)
@@ -186,7 +188,8 @@ def batch_norm_rows(
 
 
 def batch_norm_planes(
-    x, running_mean, running_var, weight, bias, training, momentum, eps, residual, slope, keep, factor, key, y, mean, invstd
+    x, running_mean, running_var, weight, bias, training, momentum, eps,
+    residual, slope, keep, factor, key, y, mean, invstd,
 ):  # fmt: skip
     batch, channels, pixels = x.shape
     s, scale_kept = np.float32(slope), np.float32(factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from fastnn.bench.peers.common import NUMPY_CAP
@@ -21,12 +22,10 @@ class Numba(CompiledLoops):
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        import numba
-
-        from fastnn.bench.peers.numba_loops import PARALLEL, SERIAL
-
+        numba = import_module("numba")
+        loops = import_module("fastnn.bench.peers.numba_loops")
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        self._serial, self._parallel = SERIAL, PARALLEL if threads > 1 else SERIAL
+        self._serial, self._parallel = loops.SERIAL, loops.PARALLEL if threads > 1 else loops.SERIAL
 
     def loops(self, elements: int) -> Any:
         return self._serial if elements < SMALL else self._parallel
