@@ -7,9 +7,11 @@ signatures and `kernels.pxd` give.
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import importlib.util
 import inspect
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -336,6 +338,27 @@ def test_dropout_is_that_of_python_for_any_probability() -> None:
         y = np.empty_like(x)
         run("dropout", x.dtype, x, y, x.size, p, 7, position, position)
         assert canonical(y) == canonical(expected), p
+
+
+def test_foreign_rounding_mode_changes_no_bit_and_is_kept() -> None:
+    upward = {"x86_64": 0x800, "aarch64": 0x400000}.get(platform.machine())
+    if upward is None:
+        pytest.skip("FE_UPWARD is not known for this platform")
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    x = np.random.default_rng(0).standard_normal((2000, 3), dtype=np.float32)
+    bias = np.full(3, 0.1, np.float32)
+    leaky = STRUCTS["fastnn_epilogue"](identity("activation", "leaky_relu"), 0.1, 0, 1 / 3, 1, 2, 0)
+    results = []
+    for mode in (0, upward):
+        y = np.empty_like(x)
+        assert libm.fesetround(mode) == 0
+        try:
+            status, kept = call("bias_act_f32", x, bias, None, byref(leaky), y, *y.shape, 1), libm.fegetround()
+        finally:
+            libm.fesetround(0)
+        assert (status, kept) == (OK, mode)
+        results.append(y.tobytes())
+    assert results[0] == results[1]
 
 
 def test_optional_gradients_change_no_bit() -> None:
