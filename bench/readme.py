@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.bench import plots
-from fastnn.bench.digest import BEST, Report, ReportRow, families, levels, number, seconds, speedups, times
+from fastnn.bench.digest import BEST, Report, ReportRow, levels, number, seconds, speedups, times
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- performance: begin (bench/readme.py writes this section) -->"
 END = "<!-- performance: end -->"
 TYPICAL = 1 << 20
-"""Elements of the row that stands for a family."""
+"""Elements of the row that stands for an operation."""
 
 
 def section(reports: dict[str, Report], root: Path = ROOT) -> str:
@@ -55,9 +55,11 @@ def chart(name: str, root: Path = ROOT) -> Path:
 def _machine(report: Report) -> str:
     machine, settings = report["machine"], report["settings"]
     versions = dict.fromkeys(peer["version"] for peer in report["peers"] if peer["state"] == "measured")
+    flaws = [flaw for flaw, there in (("quick", settings["quick"]), ("partial", not report["complete"])) if there]
+    warning = "".join(f"**A {flaw} run.** " for flaw in flaws)
     return (
-        f"`{report['command']}` on {machine['cpu']}, {settings['threads']} threads, Python {machine['python']}, beside "
-        f"{', '.join(versions)}; {len(report['rows'])} rows, medians, float32."
+        f"{warning}`{report['command']}` on {machine['cpu']}, {settings['threads']} threads, "
+        f"Python {machine['python']}, beside {', '.join(versions)}; {len(report['rows'])} rows, medians, float32."
     )
 
 
@@ -79,22 +81,21 @@ def _summary(report: Report) -> str:
 
 
 def _typical(report: Report, isa: str) -> str:
-    """The row nearest to a million elements of each family and direction, and every training step."""
-    lines = [[f"at {isa}", "time", "GB/s", "over roof", "best peer", "peer / fastnn", "mean of the family"]]
-    for members in families(row for row in report["rows"] if row["isa"] == isa).values():
-        mean = speedups(members).get(BEST)
-        for row in _representatives(members):
-            lines.append([*_cells(row), times(mean[0]) if mean else ""])
+    """The row nearest to a million elements of each operation and direction, and every training step."""
+    lines = [[f"at {isa}", "time", "GB/s", "over roof", "best peer", "peer / fastnn", "mean over all its rows"]]
+    operations: dict[tuple[str, str], list[ReportRow]] = {}
+    for row in report["rows"]:
+        if row["isa"] == isa and row["kind"] in ("case", "step"):
+            operation = row["case"].partition("/")[0] or row["name"]
+            operations.setdefault((operation, row["direction"]), []).append(row)
+    for rows in operations.values():
+        mean = speedups(rows).get(BEST)
+        lines.append([*_cells(min(rows, key=_distance)), times(mean[0]) if mean else ""])
     return _table(lines)
 
 
-def _representatives(members: Sequence[ReportRow]) -> list[ReportRow]:
-    steps = [row for row in members if row["kind"] == "step"]
-    for direction in ("forward", "backward"):
-        rows = [row for row in members if row["kind"] == "case" and row["direction"] == direction]
-        if rows:
-            steps.append(min(rows, key=lambda row: abs(math.log(max(row["elements"], 1) / TYPICAL))))
-    return steps
+def _distance(row: ReportRow) -> float:
+    return abs(math.log(max(row["elements"], 1) / TYPICAL))
 
 
 def _cells(row: ReportRow) -> list[str]:

@@ -274,7 +274,7 @@ def _alternatives(report: Report) -> Html:
         *(Column(f"peer / fastnn, {isa}", "", cell(isa), speed(isa)) for isa in isas),
         Column("note", "", _state),
     ]
-    text = "How many times as long the peer takes as fastnn: geometric mean over the rows that the peer has."
+    text = "Time of the peer over time of fastnn: geometric mean over the rows that the peer has."
     return _section("Against the alternatives", element("p", text), table(columns, report.get("peers", [])))
 
 
