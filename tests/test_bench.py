@@ -325,7 +325,7 @@ def test_the_best_peer_and_ties() -> None:
     assert (row.best_peer, row.speedup, row.tie) == ("b", 2.0, False)
     assert replace(row, time=timing(2.1, 0.1)).tie
     assert not replace(row, time=timing(2.3, 0.1)).tie
-    assert row.remarks() == ["a: spread 50%"]
+    assert row.remarks() == ["wide spread: a 50%"]
     assert row.as_json()["peers"]["a"] == {"value": 3.0, "low": 2.25, "high": 3.75, "ratio": 3.0}
     assert not row.noisy and replace(row, floor_spread=0.3).noisy and replace(row, time=timing(1.0, 0.3)).noisy
 

@@ -217,8 +217,8 @@ class Row:
 
     def remarks(self) -> list[str]:
         """Notes and errors, and peers whose spread is too wide for their ratio."""
-        wide = [f"{label}: spread {t.spread:.0%}" for label, t in self.peers.items() if t.spread > WIDE]
-        return [*self.notes, *self.errors, *wide]
+        wide = [f"{label} {t.spread:.0%}" for label, t in self.peers.items() if t.spread > WIDE]
+        return [*self.notes, *self.errors, *([f"wide spread: {', '.join(wide)}"] if wide else [])]
 
     def as_json(self) -> dict[str, Any]:
         """The row as ``bench.json`` has it."""

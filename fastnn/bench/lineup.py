@@ -110,6 +110,12 @@ class Lineup:
         """Those that run."""
         return (entry for entry in self.entries if entry.instance is not None)
 
+    def nobody(self) -> Lineup:
+        """No peers, for what is measured without them."""
+        other = copy(self)
+        other.entries = []
+        return other
+
     def with_threads(self, threads: int) -> Lineup:
         """The same peers, which from now on have this many threads, as far as their libraries let them change it."""
         other = copy(self)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,12 +145,12 @@ class Results:
         except Exception as error:
             self.errors.append(f"{spec.id}: {type(error).__name__}: {error}")
 
-    def extend(self, point: scaling.Point) -> None:
+    def extend(self, point: scaling.Point, bench: Bench) -> None:
         """Measure a point of a curve; an error must not end the run."""
         if point.curve not in self.curves:
             self.curves.append(point.curve)
         try:
-            point.measure(self.bench)
+            point.measure(bench)
         except Exception as error:
             self.errors.append(f"{point.id}: {type(error).__name__}: {error}")
 
@@ -241,8 +242,11 @@ class Run:
             if self.here if spec.levelled else not options.capped:
                 yield spec.id, partial(results.attempt, spec)
         if options.out and self.here:
-            for point in scaling.curves(results.bench, only=options.only):
-                yield point.id, partial(results.extend, point)
+            bench = results.bench
+            if options.quick:  # libraries that compile take a second for each shape
+                bench = replace(bench, lineup=bench.lineup.nobody())
+            for point in scaling.curves(bench, only=options.only):
+                yield point.id, partial(results.extend, point, bench)
         for level in self.elsewhere:
             yield f"{level}, in a process whose libraries are held to it", partial(self._measure, level)
 

@@ -16,8 +16,8 @@ from fastnn.bench.ceilings import Ceilings
 from fastnn.bench.harness import Row
 from fastnn.bench.lineup import Bench
 from fastnn.bench.peers.base import Direction
-from fastnn.bench.rows import usual
-from fastnn.cases import CASES, BatchNormCase, BiasActCase, Case, OptimizerCase
+from fastnn.bench.rows import representative, usual
+from fastnn.cases import CASES, Case, OptimizerCase
 
 __all__ = ["Curve", "Point", "curves"]
 
@@ -98,8 +98,7 @@ def representatives() -> Iterator[Case]:
     """The first benchmarked case of each op; of fused tails the one with relu alone."""
     seen = set()
     for case in CASES:
-        fused = isinstance(case, (BiasActCase, BatchNormCase)) and case.epilogue.label != "relu"
-        if case.bench and usual(case) and not fused and case.ops[0] not in seen:
+        if case.bench and usual(case) and representative(case) and case.ops[0] not in seen:
             seen.add(case.ops[0])
             yield case
 
