@@ -32,7 +32,18 @@ def _sampled(case: Case) -> bool:
     return bool(case.bench) and (case.name.count("/") < 2 or case.name.rpartition("/")[2] in FUSED)
 
 
-SAMPLES = [case for case in CASES if _sampled(case)]
+# numba takes seconds to compile each kind of batch norm.
+SAMPLES = [
+    pytest.param(
+        peer,
+        case,
+        id=f"{peer.label}-{case.name}",
+        marks=[pytest.mark.slow] if peer is Numba and case.family == "norm" else [],
+    )
+    for peer in HAND_WRITTEN
+    for case in CASES
+    if _sampled(case)
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,8 +66,7 @@ def _odd(case: Case) -> Any:
     return ODD.get(case.family) or ODD[case.layout.label]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("case", SAMPLES, ids=lambda case: case.name)
-@pytest.mark.parametrize("peer", HAND_WRITTEN, ids=lambda peer: peer.label)
+@pytest.mark.parametrize(("peer", "case"), SAMPLES)
 def test_loops_agree_with_the_reference(peer: type[Peer], case: Case) -> None:
     made = _made(peer)
     for shape in (min(case.bench, key=elements), _odd(case)):

@@ -55,6 +55,15 @@ def _part(k, parts, rows):
 
 
 @njit(fastmath=True)
+def _add_parts(partial, sums):
+    for j in range(sums.size):
+        sums[j] = 0
+    for k in range(len(partial)):
+        for j in range(sums.size):
+            sums[j] += partial[k, j]
+
+
+@njit(fastmath=True)
 def _fold(mean, invstd, weight, bias, c):
     """Scale and shift of channel `c`."""
     scale = invstd[c] if weight is None else invstd[c] * weight[c]
@@ -124,7 +133,7 @@ def bias_act_backward(dy, y, slope, factor, dx, dbias):
                 g = _unfinish(dy[i, j], y[i, j], s, scale)
                 dx[i, j] = g
                 sums[k, j] += g
-    dbias[:] = sums.sum(axis=0)
+    _add_parts(sums, dbias)
 
 
 def sum_rows(x, sums):
@@ -136,7 +145,7 @@ def sum_rows(x, sums):
         for i in range(begin, end):
             for j in range(channels):
                 partial[k, j] += x[i, j]
-    sums[:] = partial.sum(axis=0)
+    _add_parts(partial, sums)
 
 
 def sum_planes(x, sums):
@@ -168,14 +177,17 @@ def batch_norm_rows(
                     d = x[i, j] - x[0, j]  # a large mean does not cancel
                     sums[k, j] += d
                     squares[k, j] += d * d
-        total, total_squares = sums.sum(axis=0), squares.sum(axis=0)
+        total, total_squares = np.empty(channels, np.float32), np.empty(channels, np.float32)
+        _add_parts(sums, total)
+        _add_parts(squares, total_squares)
         for j in range(channels):
             _statistics(
                 total[j], total_squares[j], x[0, j], rows, j, mean, invstd, running_mean, running_var, momentum, eps
             )
     else:
-        mean[:] = running_mean
-        invstd[:] = 1 / np.sqrt(running_var + np.float32(eps))
+        for j in range(channels):
+            mean[j] = running_mean[j]
+            invstd[j] = 1 / math.sqrt(running_var[j] + eps)
     scales, shifts = np.empty(channels, np.float32), np.empty(channels, np.float32)
     for j in range(channels):
         scales[j], shifts[j] = _fold(mean, invstd, weight, bias, j)
@@ -232,13 +244,13 @@ def batch_norm_backward_rows(dy, x, y, weight, mean, invstd, slope, factor, dx, 
                 g = dy[i, j] if y is None else _unfinish(dy[i, j], y[i, j], s, scale)
                 sums[k, j] += g
                 products[k, j] += g * (x[i, j] - mean[j])
-    dbias[:] = sums.sum(axis=0)
-    dweight[:] = products.sum(axis=0) * invstd
+    _add_parts(sums, dbias)
+    _add_parts(products, dweight)
     # dx = invstd * weight * (g - dbias / rows - (x - mean) * invstd * dweight / rows)
-    outer, inner, shift = invstd.copy(), np.empty(channels, np.float32), np.empty(channels, np.float32)
+    outer, inner, shift = np.empty(channels, np.float32), np.empty(channels, np.float32), np.empty(channels, np.float32)
     for j in range(channels):
-        if weight is not None:
-            outer[j] *= weight[j]
+        dweight[j] *= invstd[j]
+        outer[j] = invstd[j] if weight is None else invstd[j] * weight[j]
         inner[j] = -invstd[j] * dweight[j] / rows
         shift[j] = -dbias[j] / rows - mean[j] * inner[j]
     for i in prange(rows):
