@@ -1,0 +1,368 @@
+"""jax.jit: every operation, chain, optimizer step and training step compiled as one function."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.bench.peers.base import Direction, Job, Peer
+from fastnn.bench.peers.common import other_axes, per_channel
+from fastnn.bench.steps import EPS, Network, StepJob
+from fastnn.cases import Case, Inputs, OptimizerCase
+
+Traced = Any  # jax.Array, or what stands for one while a function is traced
+
+
+class JaxJit(Peer):
+    """Gradients come from `jax.vjp`, random masks from the default generator.
+
+    XLA has no setting for its threads: it takes as many as the process may run on.
+    """
+
+    name = "jax"
+    label = "jax.jit"
+    library = distribution = "jax"
+    own_masks = True
+    cap: ClassVar[Mapping[str, str]] = {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"}
+
+    def __init__(self, threads: int) -> None:
+        self.jax: Any = importlib.import_module("jax")
+        self.ops = _Operations(self.jax)
+
+    def job(self, case: Case, inputs: Inputs, direction: Direction) -> Job | None:
+        if not all(hasattr(self.ops, op.removesuffix("_backward")) for op in case.ops):
+            return None
+        if isinstance(case, OptimizerCase):
+            return self._optimizer_job(case, inputs)
+        return self._forward_job(case, inputs) if direction == "forward" else self._backward_job(case, inputs)
+
+    def _arrays(self, inputs: Inputs) -> dict[str, Traced]:
+        """What a case takes, as JAX has it; the generator becomes a key."""
+        given = {name: self.jax.numpy.asarray(v) for name, v in inputs.items() if name not in ("rng", "dy")}
+        return given | {"key": self.jax.random.key(0)}
+
+    def _outputs(self, case: Case, arrays: Mapping[str, Traced]) -> dict[str, Traced]:
+        """The outputs of `case`; running statistics, updated in place, travel in cells."""
+        inputs = {name: _Cell(v) if name.startswith("running") else v for name, v in arrays.items()}
+        outputs, _ = case.forward(self.ops, inputs | {"rng": inputs["key"]})
+        return {name: v.value if isinstance(v, _Cell) else v for name, v in outputs.items()}
+
+    def _forward_job(self, case: Case, inputs: Inputs) -> Job:
+        arrays = self._arrays(inputs)
+        names: list[str] = []
+
+        def forward(*values: Traced) -> tuple[Traced, ...]:
+            outputs = self._outputs(case, dict(zip(arrays, values, strict=True)))
+            names[:] = outputs
+            return tuple(outputs.values())
+
+        compiled, values = self.jax.jit(forward), tuple(arrays.values())
+        first = _ready(compiled(*values))
+        return Job(lambda: _ready(compiled(*values)), lambda: _numpy(dict(zip(names, first, strict=True))))
+
+    def _backward_job(self, case: Case, inputs: Inputs) -> Job:
+        arrays = self._arrays(inputs)
+        variables = {name: arrays.pop(name) for name in dict.fromkeys(case.gradients.values())}
+        dy = self.jax.numpy.asarray(inputs["dy"])
+
+        def forward(variables: dict[str, Traced], rest: dict[str, Traced]) -> Any:
+            def primal(given: dict[str, Traced]) -> tuple[Traced, dict[str, Traced]]:
+                outputs = self._outputs(case, given | rest)
+                return outputs["y"], outputs
+
+            return self.jax.vjp(primal, variables, has_aux=True)
+
+        order: list[int] = []
+
+        def backward(pullback: Any, dy: Traced) -> tuple[Traced, ...]:
+            (gradients,) = pullback(dy)
+            unique = list({id(g): g for g in gradients.values()}.values())  # that of a residual may be that of x
+            order[:] = [next(i for i, u in enumerate(unique) if u is g) for g in gradients.values()]
+            return tuple(unique)
+
+        _, pullback, results = self.jax.jit(forward)(variables, arrays)
+        compiled = self.jax.jit(backward)
+        first = _ready(compiled(pullback, dy))
+
+        def outputs() -> dict[str, Any]:
+            gradients = dict(zip(sorted(variables), (first[i] for i in order), strict=True))
+            return _numpy(results | {output: gradients[name] for output, name in case.gradients.items()})
+
+        return Job(lambda: _ready(compiled(pullback, dy)), outputs)
+
+    def _optimizer_job(self, case: OptimizerCase, inputs: Inputs) -> Job:
+        changed = ("params", *case.state)
+        # copies, because a step gives their memory to its results
+        values = {name: [self.jax.numpy.array(a) for a in inputs[name]] for name in ("grads", *changed)}
+
+        def compiled(number: int) -> Callable[[], Any]:
+            def step(grads: list[Traced], updated: tuple[list[Traced], ...]) -> Any:
+                lists = dict(zip(changed, map(list, updated), strict=True))
+                norm = case.step(self.ops, lists | {"grads": grads}, number)
+                return norm, tuple(lists.values())
+
+            run = self.jax.jit(step, donate_argnums=1)
+
+            def call() -> Any:
+                norm, updated = self.jax.block_until_ready(run(values["grads"], tuple(values[n] for n in changed)))
+                values.update(zip(changed, updated, strict=True))
+                return norm
+
+            return call
+
+        norm = compiled(1)()
+        compiled(2)()
+        found = _numpy({f"{name}{i}": a for name in changed for i, a in enumerate(values[name])})
+        if norm is not None:
+            found["norm"] = float(norm)
+        return Job(compiled(3), lambda: found)
+
+    def train_step(self, network: Network, batch: int) -> StepJob | None:
+        if not hasattr(self.ops, network.activation):
+            return None
+        timed = _Training(self, network, batch)
+        checked = _Training(self, network.without_dropout(), batch)
+        return StepJob(timed.step, lambda: float(checked.step()), lambda: _numpy(checked.state["params"]))
+
+
+def _ready(arrays: tuple[Traced, ...]) -> tuple[Traced, ...]:
+    for array in arrays:
+        array.block_until_ready()
+    return arrays
+
+
+def _numpy(arrays: Mapping[str, Traced]) -> dict[str, NDArray[Any]]:
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+class _Cell:
+    """An array that an operation replaces."""
+
+    def __init__(self, value: Traced) -> None:
+        self.value = value
+
+    @property
+    def size(self) -> int:
+        return int(self.value.size)
+
+
+class _Operations:
+    """What a case calls while it is traced: the names and arguments of `fastnn.functional`, nothing kept."""
+
+    def __init__(self, jax: Any) -> None:
+        self.jax, self.np = jax, jax.numpy
+
+    def relu(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.relu(x)
+
+    def leaky_relu(self, x: Traced, negative_slope: float = 0.01, *, out: None = None) -> Traced:
+        return self.jax.nn.leaky_relu(x, negative_slope)
+
+    def dropout(
+        self, x: Traced, p: float = 0.5, training: bool = True, *, rng: Any = None, first: int = 0, out: None = None
+    ) -> tuple[Traced, None]:
+        if p == 0 or not training:
+            return x, None
+        keep = self.jax.random.bernoulli(rng, 1 - p, x.shape)
+        return self.np.where(keep, x / (1 - p), 0) if p < 1 else self.np.zeros_like(x), None
+
+    def _epilogue(self, v: Traced, residual: Any, activation: Any, p: float, training: bool, rng: Any) -> Traced:
+        if residual is not None:
+            v = v + residual
+        if isinstance(activation, str):
+            v = getattr(self, activation)(v)
+        elif activation is not None:
+            v = getattr(self, activation.name)(v, **activation.params)
+        return self.dropout(v, p, training, rng=rng)[0]
+
+    def bias_act(
+        self,
+        x: Traced,
+        bias: Traced | None = None,
+        *,
+        residual: Traced | None = None,
+        activation: Any = None,
+        dropout: float = 0.0,
+        rng: Any = None,
+        training: bool = True,
+        channel_axis: int = -1,
+        out: None = None,
+    ) -> tuple[Traced, None]:
+        v = x if bias is None else x + per_channel(bias, x.ndim, channel_axis)
+        return self._epilogue(v, residual, activation, dropout, training, rng), None
+
+    def batch_norm(
+        self,
+        x: Traced,
+        running_mean: _Cell | None = None,
+        running_var: _Cell | None = None,
+        weight: Traced | None = None,
+        bias: Traced | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+        *,
+        pre_bias: Traced | None = None,
+        residual: Traced | None = None,
+        activation: Any = None,
+        dropout: float = 0.0,
+        rng: Any = None,
+        channel_axis: int = 1,
+        out: None = None,
+    ) -> tuple[Traced, None]:
+        def channels(values: Traced) -> Traced:
+            return per_channel(values, x.ndim, channel_axis)
+
+        if pre_bias is not None:
+            x = x + channels(pre_bias)
+        if training:
+            axes = other_axes(x.ndim, channel_axis)
+            mean = x.mean(axes)
+            var = self.np.square(x).mean(axes) - self.np.square(mean)  # one pass over x, as in Flax
+            if running_mean is not None and running_var is not None:
+                count = x.size // mean.size
+                running_mean.value = (1 - momentum) * running_mean.value + momentum * mean
+                running_var.value = (1 - momentum) * running_var.value + momentum * var * (count / (count - 1))
+        else:
+            assert running_mean is not None and running_var is not None
+            mean, var = running_mean.value, running_var.value
+        scale = self.jax.lax.rsqrt(var + eps)
+        if weight is not None:
+            scale = scale * weight
+        y = (x - channels(mean)) * channels(scale)
+        if bias is not None:
+            y = y + channels(bias)
+        return self._epilogue(y, residual, activation, dropout, training, rng), None
+
+    def channel_sum(self, x: Traced, *, channel_axis: int = -1, out: None = None) -> Traced:
+        return x.sum(other_axes(x.ndim, channel_axis))
+
+    def mean_loss(self, logits: Traced, labels: Traced) -> Traced:
+        """Cross-entropy of a batch, as in Optax."""
+        targets = self.np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+        return (self.jax.nn.logsumexp(logits, axis=1) - targets).mean()
+
+    def softmax_cross_entropy(self, logits: Traced, labels: Traced, *, out: None = None) -> tuple[Traced, Traced]:
+        loss, gradient = self.jax.value_and_grad(self.mean_loss)(logits, labels)
+        return loss, gradient
+
+    def _clipped(self, grads: Sequence[Traced], clip_norm: float | None) -> tuple[Traced | None, Sequence[Traced]]:
+        if clip_norm is None:
+            return None, grads
+        norm = self.np.sqrt(sum(self.np.vdot(g, g) for g in grads))
+        factor = self.np.minimum(1.0, clip_norm / (norm + 1e-6))
+        return norm, [g * factor for g in grads]
+
+    def sgd_step(
+        self,
+        params: list[Traced],
+        grads: Sequence[Traced],
+        momentum_buffers: list[Traced] | None,
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        first_step: bool = False,
+        clip_norm: float | None = None,
+    ) -> Traced | None:
+        norm, grads = self._clipped(grads, clip_norm)
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            if weight_decay:
+                g = g + weight_decay * p
+            if momentum_buffers is not None:
+                buf = g if first_step else momentum * momentum_buffers[i] + (1 - dampening) * g
+                momentum_buffers[i] = buf
+                g = g + momentum * buf if nesterov else buf
+            params[i] = p - lr * g
+        return norm
+
+    def adam_step(
+        self,
+        params: list[Traced],
+        grads: Sequence[Traced],
+        exp_avgs: list[Traced],
+        exp_avg_sqs: list[Traced],
+        *,
+        lr: float,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        bias_correction1: Any = 1.0,
+        bias_correction2: Any = 1.0,
+        clip_norm: float | None = None,
+    ) -> Traced | None:
+        norm, grads = self._clipped(grads, clip_norm)
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            if weight_decay and decoupled:
+                p = p * (1 - lr * weight_decay)
+            elif weight_decay:
+                g = g + weight_decay * p
+            exp_avgs[i] = m = beta1 * exp_avgs[i] + (1 - beta1) * g
+            exp_avg_sqs[i] = v = beta2 * exp_avg_sqs[i] + (1 - beta2) * g * g
+            params[i] = p - (lr / bias_correction1) * m / (self.np.sqrt(v / bias_correction2) + eps)
+        return norm
+
+
+class _Training:
+    """A network as a function of its parameters; a compiled step turns its state into the next, in the same memory."""
+
+    def __init__(self, peer: JaxJit, network: Network, batch: int) -> None:
+        jax, jnp = peer.jax, peer.jax.numpy
+        self.jax, self.ops, self.network = jax, peer.ops, network
+        self.data = tuple(jnp.asarray(array) for array in network.data(batch))
+        params = {name: jnp.array(value) for name, value in network.parameters().items()}
+        self.state = {
+            "params": params,
+            "moments": [jax.tree.map(jnp.zeros_like, params) for _ in range(2)],
+            "running": [(jnp.zeros(network.sizes[i]), jnp.ones(network.sizes[i])) for i in network.hidden()],
+            "key": jax.random.key(0),
+            "count": jnp.zeros((), jnp.int32),
+        }
+        self.compiled = jax.jit(self._next, donate_argnums=0)
+
+    def step(self) -> Traced:
+        self.state, loss = self.jax.block_until_ready(self.compiled(self.state, *self.data))
+        return loss
+
+    def _loss(self, p: dict[str, Traced], running: Any, key: Traced, x: Traced, labels: Traced) -> tuple[Traced, Any]:
+        """The loss, and the new running statistics."""
+        network, updated = self.network, []
+        for number, statistics, mask_key in zip(
+            network.hidden(), running, self.jax.random.split(key, network.layers)[1:], strict=True
+        ):
+            x = x @ p[f"W{number}"].T + p[f"b{number}"]
+            tail = {"activation": network.activation, "dropout": network.dropout, "rng": mask_key}
+            if network.batch_norm:
+                cells = [_Cell(values) for values in statistics]
+                scale, shift = p[f"gamma{number}"], p[f"beta{number}"]
+                x, _ = self.ops.batch_norm(x, *cells, scale, shift, training=True, eps=EPS, **tail)
+                statistics = tuple(cell.value for cell in cells)
+            else:
+                x, _ = self.ops.bias_act(x, **tail)
+            updated.append(statistics)
+        last = network.layers
+        return self.ops.mean_loss(x @ p[f"W{last}"].T + p[f"b{last}"], labels), updated
+
+    def _next(self, state: dict[str, Any], x: Traced, labels: Traced) -> tuple[dict[str, Any], Traced]:
+        key, mask_key = self.jax.random.split(state["key"])
+        gradient = self.jax.value_and_grad(self._loss, has_aux=True)
+        (loss, running), grads = gradient(state["params"], state["running"], mask_key, x, labels)
+        count = state["count"] + 1
+        names = list(grads)
+        lists = [[tree[name] for name in names] for tree in (state["params"], grads, *state["moments"])]
+        self.ops.adam_step(
+            *lists,
+            lr=self.network.lr,
+            bias_correction1=1 - 0.9**count,
+            bias_correction2=1 - 0.999**count,
+        )
+        params, _, *moments = (dict(zip(names, values, strict=True)) for values in lists)
+        return {"params": params, "moments": moments, "running": running, "key": key, "count": count}, loss
