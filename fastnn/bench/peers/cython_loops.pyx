@@ -60,7 +60,8 @@ cdef inline float finish(float v, Tail tail, Py_ssize_t index) noexcept nogil:
 
 
 cdef inline float unfinish(float dy, float y, float slope, float factor) noexcept nogil:
-    return dy * (factor if y > 0 else factor * slope if y < 0 else 0)
+    cdef float scale = factor if y > 0 else factor * slope  # one choice after the other: compilers vectorize that
+    return dy * scale if y != 0 else 0
 
 
 # ------------------------------------------------------------------------------------- element by element
@@ -301,19 +302,17 @@ cdef void moments_plane(
         squares[0] += b
 
 
-cdef void scale_shift_plane(
+cdef void scale_shift_span(
     const float* x, float scale, float shift, const float* residual, Tail tail, Py_ssize_t index, float* y,
-    Py_ssize_t batch, Py_ssize_t stride, Py_ssize_t pixels
+    Py_ssize_t pixels
 ) noexcept nogil:
-    cdef Py_ssize_t n, j, i
+    cdef Py_ssize_t j
     cdef float v
-    for n in range(batch):
-        for j in range(pixels):
-            i = n * stride + j
-            v = x[i] * scale + shift
-            if residual != NULL:
-                v = v + residual[i]
-            y[i] = finish(v, tail, index + i)
+    for j in range(pixels):
+        v = x[j] * scale + shift
+        if residual != NULL:
+            v = v + residual[j]
+        y[j] = finish(v, tail, index + j)
 
 
 cdef void batch_norm_plane(
@@ -321,6 +320,7 @@ cdef void batch_norm_plane(
     float eps, const float* residual, Tail tail, Py_ssize_t index, float* y, float* mean, float* invstd,
     Py_ssize_t batch, Py_ssize_t stride, Py_ssize_t pixels
 ) noexcept nogil:
+    cdef Py_ssize_t n, i
     cdef double total, squares
     if training:
         moments_plane(x, batch, stride, pixels, &total, &squares)
@@ -331,7 +331,12 @@ cdef void batch_norm_plane(
         mean[0] = running_mean[0]
         invstd[0] = 1 / sqrtf(running_var[0] + eps)
     weight = weight * invstd[0]
-    scale_shift_plane(x, weight, bias - mean[0] * weight, residual, tail, index, y, batch, stride, pixels)
+    for n in range(batch):
+        i = n * stride
+        scale_shift_span(
+            &x[i], weight, bias - mean[0] * weight, NULL if residual == NULL else &residual[i], tail, index + i, &y[i],
+            pixels
+        )
 
 
 def batch_norm_planes(
@@ -410,33 +415,53 @@ def batch_norm_backward_rows(
         )
 
 
+cdef void products_span(
+    const float* dy, const float* x, const float* y, float mean, float slope, float factor, double* total,
+    double* products, Py_ssize_t pixels
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef float a = 0, b = 0, g
+    for j in range(pixels):
+        g = dy[j] if y == NULL else unfinish(dy[j], y[j], slope, factor)
+        a = a + g
+        b = b + g * (x[j] - mean)
+    total[0] += a
+    products[0] += b
+
+
+cdef void dx_span(
+    const float* dy, const float* x, const float* y, float outer, float inner, float shift, float slope, float factor,
+    float* dx, float* dresidual, Py_ssize_t pixels
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef float g
+    for j in range(pixels):
+        g = dy[j] if y == NULL else unfinish(dy[j], y[j], slope, factor)
+        if dresidual != NULL:
+            dresidual[j] = g
+        dx[j] = outer * (g + x[j] * inner + shift)
+
+
 cdef void batch_norm_backward_plane(
     const float* dy, const float* x, const float* y, float weight, float mean, float invstd, float slope, float factor,
     float* dx, float* dweight, float* dbias, float* dresidual, Py_ssize_t batch, Py_ssize_t stride, Py_ssize_t pixels
 ) noexcept nogil:
-    cdef Py_ssize_t n, j, i, count = batch * pixels
+    cdef Py_ssize_t n, i, count = batch * pixels
     cdef double total = 0, products = 0
-    cdef float a, b, g, outer = weight * invstd, inner, shift
+    cdef float inner, shift
     for n in range(batch):
-        a = b = 0
-        for j in range(pixels):
-            i = n * stride + j
-            g = dy[i] if y == NULL else unfinish(dy[i], y[i], slope, factor)
-            a = a + g
-            b = b + g * (x[i] - mean)
-        total += a
-        products += b
+        i = n * stride
+        products_span(&dy[i], &x[i], NULL if y == NULL else &y[i], mean, slope, factor, &total, &products, pixels)
     dbias[0] = total
     dweight[0] = products * invstd
     inner = -invstd * dweight[0] / count
     shift = -dbias[0] / count - mean * inner
     for n in range(batch):
-        for j in range(pixels):
-            i = n * stride + j
-            g = dy[i] if y == NULL else unfinish(dy[i], y[i], slope, factor)
-            if dresidual != NULL:
-                dresidual[i] = g
-            dx[i] = outer * (g + x[i] * inner + shift)
+        i = n * stride
+        dx_span(
+            &dy[i], &x[i], NULL if y == NULL else &y[i], weight * invstd, inner, shift, slope, factor, &dx[i],
+            NULL if dresidual == NULL else &dresidual[i], pixels
+        )
 
 
 def batch_norm_backward_planes(
