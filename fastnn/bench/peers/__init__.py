@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fastnn.bench.peers.base import Job, NamespacePeer, Peer
 from fastnn.bench.peers.cython_peer import Cython
+from fastnn.bench.peers.jax_jit import JaxJit
 from fastnn.bench.peers.numba_peer import Numba
 from fastnn.bench.peers.numpy_idiomatic import NumpyIdiomatic
 from fastnn.bench.peers.numpy_inplace import NumpyInPlace
@@ -27,6 +28,7 @@ PEERS: tuple[type[Peer], ...] = (
     TorchOut,
     TorchCompiled,
     TorchFused,
+    JaxJit,
 )
 
 
