@@ -67,7 +67,7 @@ struct ChannelMap {
   const T* bias;          // added to x first: the bias of the preceding product (-0 where there is none)
   const T *hi, *lo;       // the mean as an unevaluated sum; nullptr: bias only, v = x + bias
   const T *scale, *beta;  // v = (((x + bias) - hi) - lo) * scale + beta
-  const T *k1, *k2, *k3;  // backward: dx = ((dz - k1) - (((x + bias) - hi) - lo) * k2) * k3
+  const T *k1, *k2;       // backward: dx = ((dz - k1) - (((x + bias) - hi) - lo) * k2) * scale
 };
 
 // y = epilogue(v(x)) over flat elements.
@@ -147,6 +147,13 @@ struct Kernels {
   void (*bias_gradient)(const Backward<T>&, const Part&);       // dx = dz; sum dz
   void (*norm_gradient_sums)(const Backward<T>&, const Part&);  // dx = dz; sum dz, sum dz * (x - mean)
   void (*norm_gradient)(const Backward<T>&, const Part&);       // dx; sum dx
+  // Of `count` consecutive channels each: 1 / sqrt(deviations / n + eps);
+  void (*norm_invstd)(const double* deviations, double n, double eps, double* invstd, index count);
+  // hi + lo = mean, scale = weight * invstd;
+  void (*norm_factors)(const double* mean, const double* invstd, const T* weight, T* hi, T* lo, T* scale, index count);
+  // k1 = sum dz / n, k2 = sum(dz c) * invstd^2 / n, dbias = sum dz, dweight = sum(dz c) * invstd.
+  void (*norm_gradient_factors)(const double* sum_dz, const double* sum_dzc, const double* invstd, double n, T* k1,
+                                T* k2, T* dbias, T* dweight, index count);
   void (*merge_moments)(const Leaves&, index leaves_per_part, const double* parts, const Part&);
   void (*merge_sums)(const Leaves&, index leaves_per_part, const double* parts, index results, const Part&);
   double (*sum)(const T* x, index n, bool squared);                       // one leaf of a whole-array sum

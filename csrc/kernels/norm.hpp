@@ -6,9 +6,10 @@
 // and backward, with dz the gradient that reaches v:
 //   dbeta = sum dz,  dweight = sum(dz * c) / sqrt(var + eps)
 //   dx = (dz - dbeta / n - c * sum(dz * c) / (n (var + eps))) * scale
-//      = ((dz - k1) - c * k2) * k3
+//      = ((dz - k1) - c * k2) * scale
 #pragma once
 #include "epilogue.hpp"
+#include "math.hpp"
 #include "reduce.hpp"
 
 namespace fastnn {
@@ -214,6 +215,39 @@ void moments(const Moments<T>& a, const Part& part) {
     fold_part<2 * kBandPlanes>(part, channels, 2, [&](index l, double* out) { plane_moments(a, part, l, out); }, merge);
 }
 
+// ---- channel parameters ----------------------------------------------------------------------------------------
+
+inline void norm_invstd(const double* deviations, double n, double eps, double* invstd, index count) {
+#pragma GCC ivdep
+  for (index c = 0; c < count; ++c) invstd[c] = 1 / square_root(deviations[c] / n + eps);
+}
+
+template <class T>
+void norm_factors(const double* FASTNN_RESTRICT mean, const double* FASTNN_RESTRICT invstd,
+                  const T* FASTNN_RESTRICT weight, T* FASTNN_RESTRICT hi, T* FASTNN_RESTRICT lo,
+                  T* FASTNN_RESTRICT scale, index count) {
+  for (index c = 0; c < count; ++c) {
+    hi[c] = static_cast<T>(mean[c]);
+    lo[c] = static_cast<T>(mean[c] - static_cast<double>(hi[c]));
+  }
+  if (weight)
+    for (index c = 0; c < count; ++c) scale[c] = static_cast<T>(static_cast<double>(weight[c]) * invstd[c]);
+  else
+    for (index c = 0; c < count; ++c) scale[c] = static_cast<T>(invstd[c]);
+}
+
+template <class T>
+void norm_gradient_factors(const double* FASTNN_RESTRICT sum_dz, const double* FASTNN_RESTRICT sum_dzc,
+                           const double* FASTNN_RESTRICT invstd, double n, T* FASTNN_RESTRICT k1, T* FASTNN_RESTRICT k2,
+                           T* FASTNN_RESTRICT dbias, T* FASTNN_RESTRICT dweight, index count) {
+  for (index c = 0; c < count; ++c) {
+    k1[c] = static_cast<T>(sum_dz[c] / n);
+    k2[c] = static_cast<T>(sum_dzc[c] * invstd[c] * invstd[c] / n);
+    dbias[c] = static_cast<T>(sum_dz[c]);
+    dweight[c] = static_cast<T>(sum_dzc[c] * invstd[c]);
+  }
+}
+
 // ---- backward --------------------------------------------------------------------------------------------------
 
 constexpr index kNarrow = 64;  // rows up to this width are summed a block at a time, wider ones in pairs
@@ -222,20 +256,20 @@ enum class Wanted { bias, norm_sums, norm };  // what a gradient kernel makes of
 
 // Loops that have none, relu and leaky_relu compiled in. d holds strips `from` apart, x strips `in` apart.
 
-// dx = ((dz - k1) - c * k2) * k3 with dz = d * f'(v)
+// dx = ((dz - k1) - c * k2) * scale with dz = d * f'(v)
 template <class T, template <class> class A, int Strips, bool Rows, class S>
 FASTNN_INLINE void input_gradient_loop(const S& source, const ChannelMap<T>& m, index p, const T* d, index from,
                                        const Epilogue<T>& e, T* dx, index n, index in, index out) {
   const T p0 = e.p0, p1 = e.p1;
   const T *FASTNN_RESTRICT const k1 = m.k1 + p, *FASTNN_RESTRICT const k2 = m.k2 + p,
-                                 *FASTNN_RESTRICT const k3 = m.k3 + p;
-  const T one1 = k1[0], one2 = k2[0], one3 = k3[0];
+                                 *FASTNN_RESTRICT const scale = m.scale + p;
+  const T one1 = k1[0], one2 = k2[0], one3 = scale[0];
 #pragma GCC ivdep
   for (index i = 0; i < n; ++i)
     for (int r = 0; r < Strips; ++r) {
       const T c = source.centred(i, r * in);
       const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
-      dx[i + r * out] = Rows ? ((dz - k1[i]) - c * k2[i]) * k3[i] : ((dz - one1) - c * one2) * one3;
+      dx[i + r * out] = Rows ? ((dz - k1[i]) - c * k2[i]) * scale[i] : ((dz - one1) - c * one2) * one3;
     }
 }
 

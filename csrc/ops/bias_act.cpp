@@ -13,7 +13,7 @@ index elements(const View& v) {
 template <class T>
 ChannelMap<T> bias_map(const ChannelParameters<T>& parameters, const T* bias, index channels) {
   ChannelMap<T> map = parameters.map();
-  for (index c = 0; c < channels; ++c) parameters.set(parameters.array(0), c, bias[c]);
+  parameters.set(parameters.array(0), 0, channels, bias);
   map.bias = parameters.array(0);
   return map;
 }

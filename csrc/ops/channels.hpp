@@ -4,7 +4,7 @@
 
 namespace fastnn {
 
-constexpr index kShortestPeriod = 512;  // rows of parameters are repeated to at least this many entries
+constexpr index kShortestPeriod = 512;  // rows of parameters are repeated to at least this many entries if it pays
 
 template <class T>
 class ChannelParameters {
@@ -14,8 +14,7 @@ class ChannelParameters {
       : view_(view),
         rows_(view.inner <= kRowForm),
         width_(view.channels * view.inner),
-        period_(!rows_ ? view.channels
-                       : width_ * std::max<index>(1, (kShortestPeriod + width_ - 1) / std::max<index>(1, width_))),
+        period_(rows_ ? width_ * repeats() : view.channels),
         stride_((period_ + 31) / 16 * 16),
         store_(arrays * stride_) {}
 
@@ -24,13 +23,18 @@ class ChannelParameters {
   // Added to anything, -0 leaves it as it was.
   void clear(T* array) const { std::fill_n(array, period_, T(-0.0)); }
 
-  void set(T* array, index channel, T value) const {
+  // The entries of channels [channel, channel + count).
+  void set(T* array, index channel, index count, const T* values) const {
     if (!rows_) {
-      array[channel] = value;
+      std::copy_n(values, count, array + channel);
       return;
     }
-    for (index start = channel * view_.inner; start < period_; start += width_)
-      for (index i = 0; i < view_.inner; ++i) array[start + i] = value;
+    for (T* row = array + channel * view_.inner; row < array + period_; row += width_) {
+      if (view_.inner == 1)
+        std::copy_n(values, count, row);
+      else
+        for (index c = 0; c < count; ++c) std::fill_n(row + c * view_.inner, view_.inner, values[c]);
+    }
   }
 
   ChannelMap<T> map() const {
@@ -43,6 +47,11 @@ class ChannelParameters {
   }
 
  private:
+  index repeats() const {
+    const index wanted = (kShortestPeriod + width_ - 1) / std::max<index>(1, width_);
+    return std::max<index>(1, std::min(wanted, view_.outer / 4));
+  }
+
   View view_;
   bool rows_;
   index width_, period_;

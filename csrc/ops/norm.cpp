@@ -27,52 +27,65 @@ bool channel_hot(const View& v, int arrays, int team) {
          bytes <= std::max(0.5 * static_cast<double>(l2_bytes()), share);
 }
 
-enum Slot { kBias, kHi, kLo, kScale, kBeta, kK1, kK2, kK3, kSlots };
+enum Slot { kBias, kHi, kLo, kScale, kBeta, kK1, kK2, kSlots };
 
-// Fills in what the kernels need of one channel.
+constexpr index kTogether = 64;  // channels whose parameters are computed at a time
+
+// What the kernels need of the channels.
 template <class T>
 class NormParameters {
  public:
   NormParameters(const View& view, const T* weight, const T* bias, const T* pre_bias, bool backward)
-      : store_(view, backward ? kSlots : kK1), weight_(weight), bias_(bias), map(store_.map()) {
-    map.bias = store_.array(kBias);
+      : store_(view, backward ? kSlots : kK1), weight_(weight), map(store_.map()) {
+    map.bias = copied(kBias, pre_bias, view.channels);
+    map.beta = copied(kBeta, bias, view.channels);
     map.hi = store_.array(kHi);
     map.lo = store_.array(kLo);
     map.scale = store_.array(kScale);
-    map.beta = store_.array(kBeta);
     if (backward) {
       map.k1 = store_.array(kK1);
       map.k2 = store_.array(kK2);
-      map.k3 = store_.array(kK3);
     }
-    if (!bias) store_.clear(store_.array(kBeta));
-    if (!pre_bias) store_.clear(store_.array(kBias));
-    for (index c = 0; c < (pre_bias ? view.channels : 0); ++c) set(kBias, c, pre_bias[c]);
   }
 
-  void set_statistics(index c, double mean, double invstd) const {
-    const T hi = static_cast<T>(mean);
-    set(kHi, c, hi);
-    set(kLo, c, static_cast<T>(mean - static_cast<double>(hi)));
-    set(kScale, c, scale(c, invstd));
-    if (bias_) set(kBeta, c, bias_[c]);
+  // Of channels [begin, end).
+  void set_statistics(index begin, index end, const double* mean, const double* invstd) const {
+    T hi[kTogether], lo[kTogether], scale[kTogether];
+    for (index c = begin; c < end; c += kTogether) {
+      const index count = std::min(kTogether, end - c);
+      kernels<T>().norm_factors(mean + c, invstd + c, weight_ ? weight_ + c : nullptr, hi, lo, scale, count);
+      set(kHi, c, count, hi);
+      set(kLo, c, count, lo);
+      set(kScale, c, count, scale);
+    }
   }
 
-  // k1 = sum dz / n, k2 = sum(dz c) / (n (var + eps)), k3 = scale
-  void set_gradient(index c, double invstd, double sum_dz, double sum_dzc, double n) const {
-    set(kK1, c, static_cast<T>(sum_dz / n));
-    set(kK2, c, static_cast<T>(sum_dzc * invstd * invstd / n));
-    set(kK3, c, scale(c, invstd));
+  void set_gradient(index begin, index end, const double* sum_dz, const double* sum_dzc, const double* invstd, double n,
+                    T* dbias, T* dweight) const {
+    T k1[kTogether], k2[kTogether];
+    for (index c = begin; c < end; c += kTogether) {
+      const index count = std::min(kTogether, end - c);
+      kernels<T>().norm_gradient_factors(sum_dz + c, sum_dzc + c, invstd + c, n, k1, k2, dbias + c, dweight + c, count);
+      set(kK1, c, count, k1);
+      set(kK2, c, count, k2);
+    }
   }
 
  private:
-  T scale(index c, double invstd) const {
-    return static_cast<T>(weight_ ? static_cast<double>(weight_[c]) * invstd : invstd);
+  const T* copied(Slot slot, const T* values, index channels) const {
+    T* const array = store_.array(slot);
+    if (values)
+      store_.set(array, 0, channels, values);
+    else
+      store_.clear(array);
+    return array;
   }
-  void set(Slot slot, index c, T value) const { store_.set(store_.array(slot), c, value); }
+  void set(Slot slot, index channel, index count, const T* values) const {
+    store_.set(store_.array(slot), channel, count, values);
+  }
 
   ChannelParameters<T> store_;
-  const T *weight_, *bias_;
+  const T* weight_;
 
  public:
   ChannelMap<T> map;
@@ -112,11 +125,9 @@ index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfini
   double* const means = result.data();
   double* const deviations = means + v.channels;
   const auto finish = [&](index begin, index end) {
-    for (index c = begin; c < end; ++c) {
-      mean[c] = means[c];
-      invstd[c] = 1 / std::sqrt(deviations[c] / n + a.eps);
-      parameters.set_statistics(c, mean[c], invstd[c]);
-    }
+    std::copy(means + begin, means + end, mean + begin);
+    k.norm_invstd(deviations + begin, n, a.eps, invstd + begin, end - begin);
+    parameters.set_statistics(begin, end, mean, invstd);
   };
   const auto refused = [&]() -> index {
     if (nonfinite == Nonfinite::allow) return -1;
@@ -164,8 +175,14 @@ void batch_norm_infer(const BatchNorm<T>& a, RunningStatistic running_mean, Runn
   const Kernels<T>& k = kernels<T>();
   const Cost cost = forward_cost(a);
   const NormParameters<T> parameters(a.view, a.weight, a.bias, a.pre_bias, false);
-  for (index c = 0; c < a.view.channels; ++c)
-    parameters.set_statistics(c, running_mean.get(c), 1 / std::sqrt(running_var.get(c) + a.eps));
+  const index channels = a.view.channels;
+  Scratch<double> mean(channels), invstd(channels);
+  for (index c = 0; c < channels; ++c) {
+    mean[c] = running_mean.get(c);
+    invstd[c] = running_var.get(c);
+  }
+  k.norm_invstd(invstd.data(), 1, a.eps, invstd.data(), channels);
+  parameters.set_statistics(0, channels, mean.data(), invstd.data());
   const bool in_place = a.y == a.x || a.y == a.tail.residual;
   const Forward<T> f = forward_of(a, parameters, !in_place && cost.beyond_cache());
   for_elements(elements(a.view), cost.ns, [&](index begin, index end) { k.forward(f, begin, end); });
@@ -181,7 +198,7 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   Cost cost = Cost{}.bytes<T>((inputs + 1 + (a.dresidual ? 1 : 0)) * size).passes(3);
   if (a.tail.threshold > 0) cost = cost.random_bits(2 * size);
   const NormParameters<T> parameters(v, a.weight, a.bias, a.pre_bias, true);
-  for (index c = 0; c < v.channels; ++c) parameters.set_statistics(c, a.mean[c], a.invstd[c]);
+  parameters.set_statistics(0, v.channels, a.mean, a.invstd);
   const Leaves leaves = cut_leaves(v);
   const bool hot = channel_hot<T>(v, inputs, team_size(v.channels, cost.ns));
   // First pass: the sums of dz. Where dz is wanted itself, or costs random bits, it is kept for the second.
@@ -207,11 +224,7 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   double* const sum_dzc = sum_dz + v.channels;
   double* const sum_dx = a.dpre_bias ? sum_dzc + v.channels : nullptr;
   const auto finish = [&](index begin, index end) {
-    for (index c = begin; c < end; ++c) {
-      parameters.set_gradient(c, a.invstd[c], sum_dz[c], sum_dzc[c], n);
-      a.dbias[c] = static_cast<T>(sum_dz[c]);
-      a.dweight[c] = static_cast<T>(sum_dzc[c] * a.invstd[c]);
-    }
+    parameters.set_gradient(begin, end, sum_dz, sum_dzc, a.invstd, n, a.dbias, a.dweight);
   };
 
   if (hot) {
