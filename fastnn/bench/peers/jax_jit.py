@@ -116,7 +116,7 @@ class JaxJit(Peer):
 
         norm = compiled(1)()
         compiled(2)()
-        found = _numpy({f"{name}{i}": a for name in changed for i, a in enumerate(values[name])})
+        found: dict[str, Any] = _numpy({f"{name}{i}": a for name in changed for i, a in enumerate(values[name])})
         if norm is not None:
             found["norm"] = float(norm)
         return Job(compiled(3), lambda: found)
@@ -339,12 +339,12 @@ class _Training:
             network.hidden(), running, self.jax.random.split(key, network.layers)[1:], strict=True
         ):
             x = x @ p[f"W{number}"].T + p[f"b{number}"]
-            tail = {"activation": network.activation, "dropout": network.dropout, "rng": mask_key}
+            tail: dict[str, Any] = {"activation": network.activation, "dropout": network.dropout, "rng": mask_key}
             if network.batch_norm:
-                cells = [_Cell(values) for values in statistics]
+                mean, var = map(_Cell, statistics)
                 scale, shift = p[f"gamma{number}"], p[f"beta{number}"]
-                x, _ = self.ops.batch_norm(x, *cells, scale, shift, training=True, eps=EPS, **tail)
-                statistics = tuple(cell.value for cell in cells)
+                x, _ = self.ops.batch_norm(x, mean, var, scale, shift, training=True, eps=EPS, **tail)
+                statistics = mean.value, var.value
             else:
                 x, _ = self.ops.bias_act(x, **tail)
             updated.append(statistics)
