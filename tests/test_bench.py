@@ -22,7 +22,7 @@ import fastnn
 import fastnn.functional as F
 from fastnn import reference
 from fastnn.bench import checks, compare, lineup, peers, report, roof, rows, run, scaling, steps, table
-from fastnn.bench.calls import direct
+from fastnn.bench.calls import direct, planned
 from fastnn.bench.case_rows import CaseRow, elements
 from fastnn.bench.ceilings import KINDS, Ceilings
 from fastnn.bench.harness import Bound, Contender, Row, Settings, Timing, interleave
@@ -91,6 +91,16 @@ def test_direct_gives_the_call_of_a_case() -> None:
     inputs = case.inputs((7,), np.float32)
     (outputs, _), call = direct(F, lambda namespace: case.forward(namespace, inputs))
     assert np.array_equal(call(), outputs["y"])
+
+
+def test_planned_gives_a_step_without_taking_it() -> None:
+    case = by_name("sgd_step/plain")
+    inputs = case.inputs(((7,),), np.float32)
+    before = inputs["params"][0].copy()
+    call = planned(F, lambda namespace: case.step(namespace, inputs, 3))
+    assert np.array_equal(inputs["params"][0], before)
+    call()
+    assert not np.array_equal(inputs["params"][0], before)
 
 
 # --------------------------------------------------------------------------------------------------------- peers

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["direct"]
+__all__ = ["direct", "planned"]
 
 T = TypeVar("T")
 
 
 class _Recorder:
-    """A namespace that remembers the last call made through it."""
+    """A namespace that remembers the last call made through it, and makes it unless it is `dry`."""
 
-    def __init__(self, namespace: Any) -> None:
+    def __init__(self, namespace: Any, dry: bool) -> None:
         self._namespace = namespace
+        self._dry = dry
         self.last: Callable[[], Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -23,7 +24,7 @@ class _Recorder:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self.last = partial(function, *args, **kwargs)
-            return function(*args, **kwargs)
+            return None if self._dry else function(*args, **kwargs)
 
         return call
 
@@ -47,7 +48,27 @@ def direct(namespace: Any, run: Callable[[Any], T]) -> tuple[T, Callable[[], Any
     call : callable
         The same function with the same arguments once more.
     """
-    recorder = _Recorder(namespace)
+    recorder = _Recorder(namespace, dry=False)
     result = run(recorder)
     assert recorder.last is not None
     return result, recorder.last
+
+
+def planned(namespace: Any, run: Callable[[Any], Any]) -> Callable[[], Any]:
+    """The same call without making it: of an optimizer's step, which changes what it is given.
+
+    Parameters
+    ----------
+    namespace
+        As for `direct`.
+    run : callable
+        As for `direct`, indifferent to what the function returns.
+
+    Returns
+    -------
+    callable
+    """
+    recorder = _Recorder(namespace, dry=True)
+    run(recorder)
+    assert recorder.last is not None
+    return recorder.last

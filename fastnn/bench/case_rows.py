@@ -15,7 +15,7 @@ import numpy as np
 
 import fastnn.functional as F
 from fastnn.bench import checks, roof
-from fastnn.bench.calls import direct
+from fastnn.bench.calls import direct, planned
 from fastnn.bench.ceilings import Ceilings
 from fastnn.bench.harness import Bound, Contender, Row, interleave
 from fastnn.bench.lineup import Bench, Lineup
@@ -104,7 +104,7 @@ class CaseRow:
             gradients, call = direct(F, lambda namespace: case.backward(namespace, inputs, saved))
             return Prepared(call, roof.Traffic(inputs["dy"].nbytes + kept, roof.nbytes(gradients)), kept)
         if isinstance(case, OptimizerCase):  # its forward is two steps; from the third on they are all alike
-            _, call = direct(F, lambda namespace: case.step(namespace, inputs, 3))
+            call = planned(F, lambda namespace: case.step(namespace, inputs, 3))
         read = {name: value for name, value in inputs.items() if name != "dy"}
         return Prepared(call, roof.Traffic(roof.nbytes(read), roof.nbytes(outputs)), kept)
 

@@ -49,7 +49,7 @@ class Settings:
     isa: str
     quick: bool = False
     rounds: int = 15
-    budget: float = 0.12
+    budget: float = 0.08
 
     @classmethod
     def of(cls, threads: int, isa: str, quick: bool) -> Settings:

@@ -73,12 +73,14 @@ def all_rows(*, only: str = "", quick: bool = False, everything: bool = False) -
     only : str
         Keep the rows of this group or, if there is no such group, those with this in their name.
     quick : bool
-        Only the smallest shape of each case, at which answers are checked, and of the fused tails only relu.
+        Only the smallest shape of each case, at which answers are checked, of the fused tails only relu, and of
+        each network only one batch size.
     everything : bool
         Include the other fused tails (other activations, residual, dropout alone).
     """
     rows = _case_rows(quick, everything)
-    rows.extend(StepRow(network, batch) for network in NETWORKS for batch in network.batches)
+    for network in NETWORKS:
+        rows.extend(StepRow(network, batch) for batch in network.batches[: 1 if quick else None])
     rows.extend(beyond_the_table(quick))
     if any(only == row.group for row in rows):
         return [row for row in rows if only == row.group]

@@ -15,7 +15,6 @@ from fastnn.bench.case_rows import CaseRow
 from fastnn.bench.ceilings import Ceilings
 from fastnn.bench.harness import Row
 from fastnn.bench.lineup import Bench
-from fastnn.bench.peers.base import Direction
 from fastnn.bench.rows import representative, usual
 from fastnn.cases import CASES, Case, OptimizerCase
 
@@ -71,7 +70,7 @@ class Curve:
     Parameters
     ----------
     name, family : str
-        "relu forward", "activation".
+        "relu", "activation".
     over : {"elements", "threads", "tensors"}
     isa : str
     points : list of dict
@@ -114,10 +113,6 @@ def shape_of(case: Case, n: int) -> Any:
     return (n // columns, columns) + (1,) * (dimensions - 2)
 
 
-def _directions(case: Case) -> tuple[Direction, ...]:
-    return ("forward", "backward") if len(case.ops) == 2 else ("forward",)
-
-
 def _fits(n: int) -> bool:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return ARRAYS * 4 * n < memory / 2
@@ -142,12 +137,10 @@ def curves(bench: Bench, *, only: str = "") -> Iterator[Point]:
     for case in representatives():
         if only not in ("", case.family):
             continue
-        for direction in _directions(case):
-            name = f"{case.ops[0]} {direction}" if len(case.ops) == 2 else case.ops[0]
-            curve = Curve(name, case.family, "elements", settings.isa)
-            for n in SIZES:
-                if n <= largest and _fits(n):
-                    yield Point(curve, n, CaseRow(case, shape_of(case, n), direction), settings.threads)
+        curve = Curve(case.ops[0], case.family, "elements", settings.isa)
+        for n in SIZES:
+            if n <= largest and _fits(n):
+                yield Point(curve, n, CaseRow(case, shape_of(case, n), "forward"), settings.threads)
     if settings.quick:
         return
     for case in representatives():

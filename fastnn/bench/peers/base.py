@@ -7,11 +7,11 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from fastnn.bench.calls import direct, planned
 from fastnn.cases import Case, Inputs, OptimizerCase
 
 if TYPE_CHECKING:
@@ -119,16 +119,12 @@ class NamespacePeer(Peer):
             return None
         native = self._native(inputs)
         try:
-            results, saved = case.forward(self, native)
+            (results, saved), call = direct(self, lambda peer: case.forward(peer, native))
             if direction == "backward":
-                results = results | (case.backward(self, native, saved) or {})
+                gradients, call = direct(self, lambda peer: case.backward(peer, native, saved))
+                results = results | (gradients or {})
         except NotImplementedError:
             return None
-        call: Callable[[], Any]
-        if direction == "backward":
-            call = partial(case.backward, self, native, saved)
-        elif isinstance(case, OptimizerCase):  # its forward is two steps; from the third on they are all alike
-            call = partial(case.step, self, native, 3)
-        else:
-            call = partial(case.forward, self, native)
+        if isinstance(case, OptimizerCase):  # its forward is two steps; from the third on they are all alike
+            call = planned(self, lambda peer: case.step(peer, native, 3))
         return Job(call, lambda: {name: self.to_numpy(value) for name, value in results.items()})
