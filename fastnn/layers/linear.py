@@ -16,6 +16,11 @@ from fastnn.layers.module import Module, Parameter, Saved
 __all__ = ["Linear"]
 
 
+def _matrix(x: NDArray[Any], columns: int) -> NDArray[Any]:
+    """Leading axes as one: a layer makes one product of matrices, not one for each leading index."""
+    return x if x.ndim == 2 else x.reshape(-1, columns)
+
+
 class Linear(Module):
     """y = x @ weight.T + bias, as `torch.nn.Linear`.
 
@@ -72,23 +77,22 @@ class Linear(Module):
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {x.shape}")
         z = _backend.empty((*x.shape[:-1], self.out_features), x.dtype)
-        # one product of matrices, not one for each leading index
-        np.matmul(x.reshape(-1, self.in_features), weight.T, out=z.reshape(-1, self.out_features))
+        np.dot(_matrix(x, self.in_features), weight.T, out=_matrix(z, self.out_features))
         return z
 
     def product_backward(self, dz: NDArray[Any], x: NDArray[Any], accumulate: bool, need_dx: bool) -> Any:
         """Gradient of x, if needed; sets the gradient of weight."""
         weight = self.weight.data
-        dz2 = dz.reshape(-1, self.out_features)
+        dz2 = _matrix(dz, self.out_features)
         if not accumulate:
             self.weight.grad = None  # so that its memory is there for the new one, if nobody else holds it
         dweight = _backend.empty(weight.shape, weight.dtype)
-        np.matmul(dz2.T, x.reshape(-1, self.in_features), out=dweight)
+        np.dot(dz2.T, _matrix(x, self.in_features), out=dweight)
         self.weight.set_grad(dweight, accumulate)
         if not need_dx:
             return None
         dx = _backend.empty(x.shape, x.dtype)
-        np.matmul(dz2, weight, out=dx.reshape(-1, self.in_features))
+        np.dot(dz2, weight, out=_matrix(dx, self.in_features))
         return dx
 
     def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
