@@ -701,6 +701,7 @@ def _optimizer(
     root: bool = False,
     decays: bool = True,
     bench_decay: float = 0.0,
+    bench_clip: bool = False,
     **options: Any,
 ) -> Iterator[Case]:
     """Cases ``<op>/<variant>`` with and without clipping and, if the op `decays`, with and without `weight_decay`.
@@ -708,6 +709,7 @@ def _optimizer(
     `slots` names the state arrays, None for one left out, in the order of the op; `at` gives a step's options.
     """
     models = tuple(MODELS.values())
+    bench = (*((shape,) for shape in _FLAT_BENCH), *models), models if bench_clip else ()
     for decay, clip in product((0.0, 0.05) if decays else (0.0,), (None, 0.5)):
         yield OptimizerCase(
             name=name + ("+decay" if decay else "") + ("+clip" if clip else ""),
@@ -717,7 +719,7 @@ def _optimizer(
                 ((0,), (1,), (15,), (16,), (17, 3), ()),
                 ((33, 31), (4096,), (4097,), (60001,), (2,)),
             ),
-            bench=() if decay != bench_decay else models if clip else (*((shape,) for shape in _FLAT_BENCH), *models),
+            bench=bench[clip is not None] if decay == bench_decay else (),
             tolerance="elementwise",
             slots=slots,
             at=at,
@@ -744,9 +746,11 @@ _TABLE: tuple[Callable[[], Iterator[Case]], ...] = (
     _channel_sum,
     _cross_entropy,
     lambda: _optimizer("sgd_step/plain", None),
-    lambda: _optimizer("sgd_step/momentum", "momentum_buffers", at=_started, momentum=0.9, dampening=0.1),
+    lambda: _optimizer(
+        "sgd_step/momentum", "momentum_buffers", at=_started, momentum=0.9, dampening=0.1, bench_clip=True
+    ),
     lambda: _optimizer("sgd_step/nesterov", "momentum_buffers", at=_started, momentum=0.9, nesterov=True),
-    lambda: _optimizer("adam_step/adam", "exp_avgs", "exp_avg_sqs", at=_corrected, root=True),
+    lambda: _optimizer("adam_step/adam", "exp_avgs", "exp_avg_sqs", at=_corrected, root=True, bench_clip=True),
     lambda: _optimizer(
         "adam_step/adamw", "exp_avgs", "exp_avg_sqs", at=_corrected, root=True, bench_decay=0.05, decoupled=True
     ),

@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--data", metavar="DIR", help="directory with the four IDX(.gz) files of MNIST or Fashion-MNIST")
     demo.add_argument("--epochs", metavar="N", type=_positive, help="default: 20 for the digits, 10 with --data")
     demo.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
-    commands.add_parser("bench", add_help=False, help="time every kernel beside NumPy and what this machine allows")
+    commands.add_parser(
+        "bench", add_help=False, help="time every kernel beside NumPy, numba, torch, ... and what this machine allows"
+    )
     commands.add_parser("info", help="print version, instruction set, threads, OpenMP and compiler")
     return parser
 

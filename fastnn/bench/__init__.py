@@ -1,15 +1,17 @@
-"""The benchmark: every row of the case table against what the machine's memory and arithmetic allow.
+"""The benchmark: every row of the case table beside what people use instead, and against what the machine allows.
 
 Imported only when asked for (``import fastnn.bench``). Its faces: ``fastnn bench``, and ``pytest bench/`` in the
 source tree.
 
 - `ceilings`: what this machine can do: bandwidths, cost of a division, of a random bit, of a parallel region.
 - `roof`: what a case must at least cost on such a machine.
-- `harness`: interleaved rounds, medians, spread, verdicts; the results are plain dataclasses.
-- `rows`: the list of rows: the case table's, and those beyond it (call overhead, import time, threads).
-- `table`: results as text and as JSON.
-- `run`: the command, and what it shares with ``pytest bench/``.
-- `peers`: what is measured beside fastnn.
+- `harness`: interleaved rounds, medians, quartiles, verdicts; the results are plain dataclasses.
+- `peers`: what is measured beside fastnn; `lineup`: which of them run; `checks`: their answers come first.
+- `rows`: the list of rows: those of the case table (`case_rows`, timed through `calls`), whole training steps
+  (`step_rows`, of the networks in `steps`), and what no table can hold (`beyond`).
+- `scaling`: curves over size, threads and number of tensors.
+- `report`: the content of ``bench.json``, read by `table`, `compare`, `page` and `plots` (with `digest`).
+- `run`: the command, and what it shares with ``pytest bench/``; `progress`: how far it is.
 """
 
 from __future__ import annotations
