@@ -13,6 +13,8 @@ from fastnn.bench.peers.jax_jit import JaxJit
 from fastnn.bench.peers.numba_peer import Numba
 from fastnn.bench.peers.numpy_idiomatic import NumpyIdiomatic
 from fastnn.bench.peers.numpy_inplace import NumpyInPlace
+from fastnn.bench.peers.sklearn_mlp import ScikitLearn
+from fastnn.bench.peers.thinc_ops import Thinc
 from fastnn.bench.peers.torch_compiled import TorchCompiled
 from fastnn.bench.peers.torch_eager import TorchEager, TorchOut
 from fastnn.bench.peers.torch_fused import TorchFused
@@ -29,6 +31,8 @@ PEERS: tuple[type[Peer], ...] = (
     TorchCompiled,
     TorchFused,
     JaxJit,
+    Thinc,
+    ScikitLearn,
 )
 
 
