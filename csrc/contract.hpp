@@ -115,7 +115,8 @@ struct CrossEntropy {
   T* dlogits;
   T* losses;  // one per row
   index columns;
-  T weight;  // 1 / rows
+  T weight;     // 1 / rows
+  bool stream;  // write past the cache
 };
 
 // A run of one parameter tensor, its gradient and its optimizer state.
@@ -156,8 +157,9 @@ struct Kernels {
                                 T* k2, T* dbias, T* dweight, index count);
   void (*merge_moments)(const Leaves&, index leaves_per_part, const double* parts, const Part&);
   void (*merge_sums)(const Leaves&, index leaves_per_part, const double* parts, index results, const Part&);
-  double (*sum)(const T* x, index n, bool squared);                       // one leaf of a whole-array sum
-  void (*cross_entropy)(const CrossEntropy<T>&, index begin, index end);  // rows
+  double (*sum)(const T* x, index n, bool squared);  // one leaf of a whole-array sum
+  // Rows [begin, end); scratch for one row longer than a block.
+  void (*cross_entropy)(const CrossEntropy<T>&, T* scratch, index begin, index end);
   const OptimizerKernel<T>* optimizers;
   int optimizer_count;
 };

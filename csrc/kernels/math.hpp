@@ -15,11 +15,12 @@ FASTNN_INLINE To bits_as(From from) {
   return to;
 }
 
-// e^x = 2^k * e^r with r = x - k ln 2 and |r| <= ln 2 / 2. The scaling is done in two halves, so that results below
-// the smallest normal are rounded once and 2^128 never has to be formed.
-FASTNN_INLINE float exp(float x) {
+// e^x for x <= 0: 2^k * e^r with r = x - k ln 2 and |r| <= ln 2 / 2. Scaled by 2^(k + 64), which is always a normal
+// number and exact, and then by 2^-64, so that results below the smallest normal are rounded once. k is at hand as the
+// lower bits of the number that rounds to it. From -104 on down the result rounds to 0 by itself.
+FASTNN_INLINE float exp_nonpositive(float x) {
   constexpr float magic = 12582912.0f;  // 1.5 * 2^23
-  const float inside = x < -104.0f ? 0.0f : x > 89.0f ? 0.0f : x;
+  const float inside = x < -104.0f ? -104.0f : x;
   const float shifted = inside * 1.44269504088896341f + magic;
   const float k = shifted - magic;
   const float r = (inside - k * 0.693359375f) - k * -2.12194440e-4f;  // ln 2 in two parts; the first product is exact
@@ -30,16 +31,12 @@ FASTNN_INLINE float exp(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   const float e = (p * (r * r) + r) + 1.0f;
-  const std::int32_t n = bits_as<std::int32_t>(shifted) - bits_as<std::int32_t>(magic);
-  const std::int32_t half = n >> 1;
-  const float scaled = e * bits_as<float>((half + 127) << 23) * bits_as<float>((n - half + 127) << 23);
-  const float low = x < -104.0f ? 0.0f : scaled;
-  return x > 89.0f ? bits_as<float>(std::int32_t{0x7f800000}) : low;
+  return e * bits_as<float>((bits_as<std::uint32_t>(shifted) + (127u + 64u)) << 23) * 5.42101086242752217e-20f;
 }
 
-FASTNN_INLINE double exp(double x) {
+FASTNN_INLINE double exp_nonpositive(double x) {
   constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
-  const double inside = x < -746.0 ? 0.0 : x > 710.0 ? 0.0 : x;
+  const double inside = x < -746.0 ? -746.0 : x;
   const double shifted = inside * 1.4426950408889634074 + magic;
   const double k = shifted - magic;
   const double r = (inside - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
@@ -56,11 +53,8 @@ FASTNN_INLINE double exp(double x) {
   p = p * r + 1.6666666666666666e-01;
   p = p * r + 0.5;
   const double e = (p * (r * r) + r) + 1.0;
-  const std::int64_t n = bits_as<std::int64_t>(shifted) - bits_as<std::int64_t>(magic);
-  const std::int64_t half = n >> 1;
-  const double scaled = e * bits_as<double>((half + 1023) << 52) * bits_as<double>((n - half + 1023) << 52);
-  const double low = x < -746.0 ? 0.0 : scaled;
-  return x > 710.0 ? bits_as<double>(std::int64_t{0x7ff0000000000000}) : low;
+  constexpr double down = 7.458340731200207e-155;  // 2^-512
+  return e * bits_as<double>((bits_as<std::uint64_t>(shifted) + (1023u + 512u)) << 52) * down;
 }
 
 // log x = e ln 2 + log(1 + f) with sqrt(1/2) < 1 + f <= sqrt 2, after fdlibm: with s = f / (2 + f),

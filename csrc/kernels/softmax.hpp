@@ -40,36 +40,95 @@ FASTNN_INLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
   return static_cast<T>(total);
 }
 
+constexpr index kLongRow = 128;  // rows shorter than this are taken several at a time
+
+// e = exp(x - m). This takes as long as memory does: meanwhile the row after x is fetched.
 template <class T>
-void cross_entropy(const CrossEntropy<T>& a, index begin, index end) {
-  const index columns = a.columns, at_once = columns <= kBlock ? kBlock / columns : 1;
-  T tile[kBlock];
+FASTNN_INLINE void exp_row(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT e, index n) {
+  constexpr index stretch = 256;
+  for (index i = 0; i < n; i += stretch) {
+    for (index l = 0; l < stretch; l += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(x + n + i + l);
+    const index end = smaller(n, i + stretch);
+    for (index j = i; j < end; ++j) e[j] = exp_nonpositive(x[j] - m);
+  }
+}
+
+template <class T>
+FASTNN_INLINE void exp_short_rows(const T* FASTNN_RESTRICT x, const T* FASTNN_RESTRICT largest, index rows,
+                                  index columns, T* FASTNN_RESTRICT e) {
+  for (index k = 0; k < rows; ++k)
+    for (index j = 0; j < columns; ++j) e[k * columns + j] = x[k * columns + j] - largest[k];
+  for (index i = 0; i < rows * columns; ++i) e[i] = exp_nonpositive(e[i]);
+}
+
+// At most 16 rows of at most 16 columns, transposed, so that every loop runs over the rows. The sum is what row_sum
+// gives: the fold of 16 lanes, those beyond the columns being 0.
+template <class T>
+FASTNN_INLINE void cross_entropy_narrow(const CrossEntropy<T>& a, index r, index rows) {
+  const index columns = a.columns;
+  const T* const x = a.logits + r * columns;
+  T* const dx = a.dlogits + r * columns;
+  T e[kLanes][kLanes] = {}, largest[kLanes], log_sum[kLanes], factor[kLanes];
+  for (index k = 0; k < rows; ++k)
+    for (index j = 0; j < columns; ++j) e[j][k] = x[k * columns + j];
+  for (index k = 0; k < kLanes; ++k) largest[k] = e[0][k];
+  for (index j = 1; j < columns; ++j)
+    for (index k = 0; k < kLanes; ++k) largest[k] = e[j][k] > largest[k] ? e[j][k] : largest[k];
+  for (index k = 0; k < rows; ++k) a.losses[r + k] = e[a.labels[r + k]][k] - largest[k];
+  for (index j = 0; j < columns; ++j)
+    for (index k = 0; k < kLanes; ++k) e[j][k] = exp_nonpositive(e[j][k] - largest[k]);
+  T folded[kLanes / 2][kLanes];
+  for (index j = 0; j < kLanes / 2; ++j)
+    for (index k = 0; k < kLanes; ++k) folded[j][k] = e[j][k] + e[j + kLanes / 2][k];
+  for (index half = kLanes / 4; half > 0; half /= 2)
+    for (index j = 0; j < half; ++j)
+      for (index k = 0; k < kLanes; ++k) folded[j][k] += folded[j + half][k];
+  for (index k = 0; k < kLanes; ++k) {
+    factor[k] = a.weight / folded[0][k];
+    log_sum[k] = log(folded[0][k]);
+  }
+  for (index j = 0; j < columns; ++j)
+    for (index k = 0; k < kLanes; ++k) e[j][k] *= factor[k];
+  for (index k = 0; k < rows; ++k) {
+    for (index j = 0; j < columns; ++j) dx[k * columns + j] = e[j][k];
+    dx[k * columns + a.labels[r + k]] -= a.weight;
+    a.losses[r + k] = log_sum[k] - a.losses[r + k];
+  }
+}
+
+template <class T>
+void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end) {
+  const index columns = a.columns, at_once = columns < kLongRow ? kBlock / columns : 1;
+  if (columns <= kLanes) {
+    for (index r = begin; r < end; r += kLanes) cross_entropy_narrow(a, r, smaller(kLanes, end - r));
+    return;
+  }
+  T tile[kBlock], largest[kBlock / kLanes];
+  T* const e = columns <= kBlock ? tile : scratch;
   for (index r = begin; r < end; r += at_once) {
     const index rows = smaller(at_once, end - r);
     const T* const x = a.logits + r * columns;
-    T* const dx = a.dlogits + r * columns;
-    T* const e = columns <= kBlock ? tile : dx;
     for (index k = 0; k < rows; ++k) {
-      const T* const row = x + k * columns;
-      const T m = row_max(row, columns);
-      a.losses[r + k] = row[a.labels[r + k]] - m;
-      T* const to = e + k * columns;
-#pragma GCC ivdep
-      for (index j = 0; j < columns; ++j) to[j] = row[j] - m;
+      largest[k] = row_max(x + k * columns, columns);
+      a.losses[r + k] = x[k * columns + a.labels[r + k]] - largest[k];
     }
-    const index n = rows * columns;
-#pragma GCC ivdep
-    for (index i = 0; i < n; ++i) e[i] = exp(e[i]);
+    if (columns < kLongRow)
+      exp_short_rows(x, largest, rows, columns, e);
+    else
+      exp_row(x, largest[0], e, columns);
     for (index k = 0; k < rows; ++k) {
-      const T* const from = e + k * columns;
-      T* const to = dx + k * columns;
+      T* const from = e + k * columns;
+      T* const dx = a.dlogits + (r + k) * columns;
       const T sum = row_sum(from, columns), factor = a.weight / sum;
+      T* const to = a.stream ? from : dx;
 #pragma GCC ivdep
       for (index j = 0; j < columns; ++j) to[j] = from[j] * factor;
       to[a.labels[r + k]] -= a.weight;
+      if (a.stream) stream_block(from, dx, columns);
       a.losses[r + k] = log(sum) - a.losses[r + k];
     }
   }
+  if (a.stream) stream_fence();
 }
 
 }  // namespace

@@ -9,11 +9,15 @@ template <class T>
 double cross_entropy(const T* logits, const index* labels, T* dlogits, index rows, index columns) {
   const Kernels<T>& k = kernels<T>();
   Scratch<T> losses(rows);
-  const CrossEntropy<T> a{logits,        labels,  dlogits,
-                          losses.data(), columns, static_cast<T>(1 / static_cast<double>(rows))};
   const index n = rows * columns;
-  parallel_for(rows, Cost{}.bytes<T>(2 * n).exps(n).ns,
-               [&](index begin, index end) { k.cross_entropy(a, begin, end); });
+  const Cost cost = Cost{}.bytes<T>(2 * n).exps(n);
+  const T weight = static_cast<T>(1 / static_cast<double>(rows));
+  const bool stream = dlogits != logits && cost.beyond_cache();
+  const CrossEntropy<T> a{logits, labels, dlogits, losses.data(), columns, weight, stream};
+  parallel_for(rows, cost.ns, [&](index begin, index end) {
+    const Scratch<T> scratch(columns > kBlock ? columns : 0);
+    k.cross_entropy(a, scratch.data(), begin, end);
+  });
   return whole_sum(losses.data(), rows) / static_cast<double>(rows);
 }
 
