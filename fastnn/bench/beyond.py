@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 import fastnn
+import fastnn._core as _core
 import fastnn.functional as F
 from fastnn.bench.harness import Bound, Row, Timing
 from fastnn.bench.lineup import Bench, Lineup
 
-__all__ = ["BesideBlasRow", "CallRow", "ImportRow", "WheelRow", "beyond_the_table"]
+__all__ = ["BesideBlasRow", "CallRow", "CapsuleRow", "ImportRow", "WheelRow", "beyond_the_table"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,27 @@ class CallRow:
         with bench.settings.applied():
             samples = timeit.repeat(call, number=2000, repeat=3 if bench.settings.quick else 31)
         return _row(self, bench, [sample / 2000 for sample in samples], "overhead", bound=self.bound)
+
+
+@dataclass(frozen=True)
+class CapsuleRow:
+    """What a call through the C interface costs beyond its kernel."""
+
+    group: str = "overhead"
+    id: str = "activation_f32 from C, relu of 16 elements, beyond its kernel"
+
+    levelled: ClassVar[bool] = False
+
+    def check(self, lineup: Lineup) -> None:
+        """One call."""
+        assert all(seconds > 0 for seconds in _core._bench_capsule_call(16, 1))
+
+    def measure(self, bench: Bench) -> Row:
+        """Median difference of neighbouring samples."""
+        with bench.settings.applied():
+            pairs = [_core._bench_capsule_call(16, 100_000) for _ in range(3 if bench.settings.quick else 31)]
+        samples = [max(whole - bare, 1e-12) for whole, bare in pairs]
+        return _row(self, bench, samples, "overhead", bound=Bound("value", 30e-9))
 
 
 def _row(spec: Any, bench: Bench, samples: list[float], kind: str, **values: Any) -> Row:
@@ -85,6 +107,7 @@ before, after, threads, blocks, calls = json.loads(sys.argv[1])
 import numpy as np
 for name in before: __import__(name)
 import fastnn
+import fastnn._core as _core
 import fastnn.functional as F
 for name in after: __import__(name)
 fastnn.set_num_threads(threads)
@@ -202,11 +225,12 @@ class WheelRow:
         return _row(self, bench, [float(self.path.stat().st_size)], "footprint", unit="B", bound=Bound("value", 2e6))
 
 
-def beyond_the_table(quick: bool) -> Iterator[CallRow | BesideBlasRow | ImportRow | WheelRow]:
+def beyond_the_table(quick: bool) -> Iterator[CallRow | CapsuleRow | BesideBlasRow | ImportRow | WheelRow]:
     """All of them; a quick run imports no other library into a process of its own."""
     yield CallRow("relu(x, out=y), 16 elements", _relu16, Bound("value", 250e-9))
     yield CallRow("bias_act(x, bias, activation='relu', out=y), 1x16", _bias_act16)
     yield CallRow("Adam.step, 784-32-10", _adam_small, Bound("value", 6e-6))
+    yield CapsuleRow()
     yield BesideBlasRow()
     for name in () if quick else ("torch", "sklearn.ensemble"):
         if importlib.util.find_spec(name.partition(".")[0]):
