@@ -448,6 +448,9 @@ def test_nothing_to_do_is_done(suffix: str) -> None:
     sums = np.full(3, np.nan, dtype)
     assert call(f"channel_sum_{suffix}", None, sums, 0, 3, 1) == OK
     assert not sums.any()
+    sums.fill(np.nan)
+    assert call(f"channel_sum_{suffix}", None, sums, 4, 3, 0) == OK
+    assert not sums.any()
     norm = layer(dtype, *[None] * 7)
     assert call(f"batch_norm_train_{suffix}", norm, None, None, None, None, 4, 0, 1) == OK
     assert call(f"batch_norm_infer_{suffix}", norm, None, None, None, None, 4, 0, 1) == OK

@@ -179,3 +179,11 @@ def test_saved_is_reusable_and_independent_of_later_updates() -> None:
     bias -= 1
     for a, b in zip(first, F.batch_norm_backward(dy, saved), strict=True):
         assert np.array_equal(a, b)
+
+
+def test_planes_without_elements_have_empty_sums() -> None:
+    x = np.zeros((2, 3, 0), np.float32)
+    assert np.array_equal(F.channel_sum(x, channel_axis=1), np.zeros(3))
+    y, saved = F.bias_act(x, np.ones(3, np.float32), activation="relu", channel_axis=1)
+    dx, dbias = F.bias_act_backward(y, saved)
+    assert dx.shape == x.shape and np.array_equal(dbias, np.zeros(3))

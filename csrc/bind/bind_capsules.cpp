@@ -96,9 +96,9 @@ int activation_backward_output(int id, double p0, double p1, const T* dy, const 
 
 // --- the epilogue ------------------------------------------------------------------------------------------------
 
-bool valid(const fastnn_epilogue* e) {
-  return e == nullptr ||
-         ((e->activation == 0 || is_activation(e->activation)) && e->dropout >= 0 && e->dropout <= 1 && e->first >= 0);
+bool valid(const fastnn_epilogue* e, index elements) {
+  return e == nullptr || ((e->activation == 0 || is_activation(e->activation)) && e->dropout >= 0 && e->dropout <= 1 &&
+                          e->first >= 0 && e->first <= std::numeric_limits<index>::max() - elements);
 }
 
 // As fastnn.random.keep_threshold: rounded to even, and only 1 drops everything.
@@ -121,17 +121,13 @@ bool valid(const View& v) {
   return v.outer >= 0 && v.channels >= 0 && v.inner >= 0;
 }
 
-index elements(const View& v) {
-  return v.outer * v.channels * v.inner;
-}
-
 // --- bias_act, dropout, channel_sum ------------------------------------------------------------------------------
 
 template <class T>
 int bias_act(const T* x, const T* bias, const T* residual, const fastnn_epilogue* epilogue, T* y, index outer,
              index channels, index inner) {
   const View view{outer, channels, inner};
-  if (!valid(view) || !valid(epilogue) || (elements(view) > 0 && !all(x, y))) return FASTNN_INVALID;
+  if (!valid(view) || !valid(epilogue, elements(view)) || (elements(view) > 0 && !all(x, y))) return FASTNN_INVALID;
   return guarded([&] {
     fastnn::bias_act(BiasAct<T>{view, x, bias, tail_of(epilogue, residual), y});
     return FASTNN_OK;
@@ -148,7 +144,7 @@ template <class T>
 int bias_act_backward(const T* dy, const T* kept, int kept_is_output, const T* bias, const T* residual,
                       const fastnn_epilogue* epilogue, T* dx, T* dbias, index outer, index channels, index inner) {
   const View view{outer, channels, inner};
-  if (!valid(view) || !valid(epilogue) || (elements(view) > 0 && !dy)) return FASTNN_INVALID;
+  if (!valid(view) || !valid(epilogue, elements(view)) || (elements(view) > 0 && !dy)) return FASTNN_INVALID;
   const int id = epilogue ? epilogue->activation : 0;
   if (id > 0 && ((elements(view) > 0 && !kept) || (kept_is_output && !determines_gradient(id)))) return FASTNN_INVALID;
   return guarded([&] {
@@ -168,7 +164,7 @@ int channel_sum(const T* x, T* sums, index outer, index channels, index inner) {
 
 template <class Norm>
 bool valid(const Norm* norm, const View& view, const fastnn_epilogue* epilogue) {
-  return norm && norm->eps > 0 && valid(view) && valid(epilogue);
+  return norm && norm->eps > 0 && valid(view) && valid(epilogue, elements(view));
 }
 
 template <class Norm, class T>

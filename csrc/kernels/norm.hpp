@@ -461,7 +461,7 @@ class GradientPart {
         stored_values<1>(g, n, 0, 0, tiles);
       });
     index r = e.sample0;
-    if (columns == width && width <= kNarrow)  // as many rows as a block holds, as flat memory
+    if (columns == width && width > 0 && width <= kNarrow)  // as many rows as a block holds, as flat memory
       for (const index together = kBlock / width; r < e.sample1; r += together)
         add_block(r * width, smaller(together, e.sample1 - r), width, sums);
     if constexpr (Rows)

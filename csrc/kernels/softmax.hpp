@@ -124,9 +124,9 @@ void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end)
 #pragma GCC ivdep
       for (index j = 0; j < columns; ++j) to[j] = from[j] * factor;
       to[a.labels[r + k]] -= a.weight;
-      if (a.stream) stream_block(from, dx, columns);
       a.losses[r + k] = log(sum) - a.losses[r + k];
     }
+    if (a.stream) stream_block(e, a.dlogits + r * columns, rows * columns);
   }
   if (a.stream) stream_fence();
 }

@@ -6,10 +6,6 @@
 namespace fastnn {
 namespace {
 
-index elements(const View& v) {
-  return v.outer * v.channels * v.inner;
-}
-
 template <class T>
 ChannelMap<T> bias_map(const ChannelParameters<T>& parameters, const T* bias, index channels) {
   ChannelMap<T> map = parameters.map();

@@ -12,10 +12,6 @@
 namespace fastnn {
 namespace {
 
-index elements(const View& v) {
-  return v.outer * v.channels * v.inner;
-}
-
 constexpr index kHotPlane = 1024;  // shortest plane worth visiting out of memory order
 
 // Whether a channel, of which `arrays` arrays are read, is small enough to stay in cache between the two passes.

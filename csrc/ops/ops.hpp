@@ -6,6 +6,10 @@
 
 namespace fastnn {
 
+inline index elements(const View& v) {
+  return v.outer * v.channels * v.inner;
+}
+
 template <class T>
 struct BiasAct {
   View view;

@@ -25,7 +25,7 @@ enum {
   FASTNN_OK = 0,
   FASTNN_INVALID = -1,   /* an argument is out of range or missing */
   FASTNN_NO_MEMORY = -2, /* for scratch space; arrays may have been written */
-  FASTNN_NONFINITE = -3  /* batch_norm_train: running statistics unchanged, y unspecified */
+  FASTNN_NONFINITE = -3  /* batch_norm_train: running statistics unchanged, y unspecified, mean and invstd the batch's */
 };
 
 /* A struct's name is part of every signature below that takes it. One that changes gets a new name, so that what was
