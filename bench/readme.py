@@ -10,13 +10,14 @@ import argparse
 import json
 import math
 import re
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastnn.bench import plots
-from fastnn.bench.digest import BEST, Report, ReportRow, levels, number, seconds, speedups, times
+from fastnn.bench.digest import BEST, Report, ReportRow, levels, measured, number, seconds, speedups, times
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- performance: begin (bench/readme.py writes this section) -->"
@@ -40,10 +41,10 @@ def rewritten(readme: str, text: str) -> str:
 
 def _run(name: str, report: Report, root: Path) -> str:
     isa = (levels(report) or [""])[0]
-    parts = [_machine(report), _summary(report), _typical(report, isa)]
+    parts = [_machine(report), _summary(report), _promises(report, isa), _typical(report, isa)]
     image = chart(name, root)
     if image.exists():
-        parts.insert(2, f"![Speed-up of fastnn over each peer, by family]({image.relative_to(root).as_posix()})")
+        parts.insert(3, f"![Speed-up of fastnn over each peer, by family]({image.relative_to(root).as_posix()})")
     return "\n\n".join(parts)
 
 
@@ -77,6 +78,25 @@ def _summary(report: Report) -> str:
     counts = ("faster_than_every_peer", "ties", "slower")
     line("rows faster than every peer, ties, slower", lambda level: ", ".join(str(level[key]) for key in counts))
     line("promised limits met", lambda level: f"{level['bounds_met']} of {level['bounds']}")
+    return _table(lines)
+
+
+def _promises(report: Report, isa: str) -> str:
+    """What became of every promised limit: one line for those of a family, and for those that stand alone."""
+    lines = [["promised limit", "met", "least", "median", "most"]]
+    families: dict[str, list[ReportRow]] = {}
+    for row in report["rows"]:
+        if row["bound"] and row["isa"] in (isa, ""):
+            of, limit = row["bound"]["of"], row["bound"]["limit"]
+            what = f"{row['group']}: {limit:g} x {of}" if of != "value" else f"{row['name']}: {measured(row, limit)}"
+            families.setdefault(what, []).append(row)
+    for what, rows in families.items():
+        alone = rows[0]["bound"]["of"] == "value"
+        values = sorted(row["value"] if alone else row[f"over_{row['bound']['of']}"] for row in rows)
+        cells = (values[0], statistics.median(values), values[-1])
+        met = sum(row["verdict"] == "met" for row in rows)
+        shown = [measured(rows[0], value) if alone else f"{value:.2f}" for value in cells]
+        lines.append([what, f"{met} of {len(rows)}", *(["", shown[1], ""] if len(rows) == 1 else shown)])
     return _table(lines)
 
 
