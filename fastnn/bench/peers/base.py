@@ -7,6 +7,7 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +17,9 @@ from fastnn.cases import Case, Inputs, OptimizerCase
 
 if TYPE_CHECKING:
     from fastnn.bench.steps import Network, StepJob
+
+Plan = tuple[Callable[[], Any], Any]
+"""A call without arguments, and what its operation returns; None: what the call returns."""
 
 Direction = Literal["forward", "backward"]
 
@@ -36,6 +40,41 @@ class Job:
 
     call: Callable[[], Any]
     outputs: Callable[[], dict[str, Any]]
+
+
+def needed(case: Case) -> tuple[str, ...]:
+    """Names of what `case` calls, and of the activation in its chain."""
+    epilogue = getattr(case, "epilogue", None)
+    return (*case.ops, epilogue.name) if epilogue is not None and epilogue.name else case.ops
+
+
+def prepared(plan: Callable[..., Plan]) -> Callable[..., Any]:
+    """An operation from its plan, which jobs make once: only the call of the plan is timed.
+
+    Parameters
+    ----------
+    plan : callable
+        Method with the arguments of the operation.
+    """
+
+    @wraps(plan)
+    def operation(*args: Any, **kwargs: Any) -> Any:
+        call, result = plan(*args, **kwargs)
+        made = call()
+        return made if result is None else result
+
+    operation.plan = plan  # type: ignore[attr-defined]
+    return operation
+
+
+def _innermost(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The call that a recorded operation comes down to, if that can be prepared."""
+    assert isinstance(call, partial)
+    plan = getattr(call.func, "plan", None)
+    if plan is None:
+        return call
+    innermost: Callable[[], Any] = plan(call.func.__self__, *call.args, **call.keywords)[0]  # type: ignore[attr-defined]
+    return innermost
 
 
 class Peer(ABC):
@@ -94,8 +133,8 @@ class Peer(ABC):
 class NamespacePeer(Peer):
     """A peer whose methods have the names and the arguments of `fastnn.functional`.
 
-    A row of the case table runs on it unchanged. It lacks an operation by not having the method, or by
-    `NotImplementedError` for a combination of arguments. `out` is never given.
+    A row of the case table runs on it unchanged. It lacks an operation or an activation by not having the method,
+    or by `NotImplementedError` for a combination of arguments. `out` is never given.
     """
 
     def to_native(self, array: np.ndarray[Any, Any]) -> Any:
@@ -115,7 +154,7 @@ class NamespacePeer(Peer):
         return {name: convert(value) for name, value in inputs.items()}
 
     def job(self, case: Case, inputs: Inputs, direction: Direction) -> Job | None:
-        if not all(hasattr(self, op) for op in case.ops):
+        if not all(hasattr(self, name) for name in needed(case)):
             return None
         native = self._native(inputs)
         try:
@@ -127,4 +166,4 @@ class NamespacePeer(Peer):
             return None
         if isinstance(case, OptimizerCase):  # its forward is two steps; from the third on they are all alike
             call = planned(self, lambda peer: case.step(peer, native, 3))
-        return Job(call, lambda: {name: self.to_numpy(value) for name, value in results.items()})
+        return Job(_innermost(call), lambda: {name: self.to_numpy(value) for name, value in results.items()})

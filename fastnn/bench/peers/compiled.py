@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fastnn.bench.peers.base import Plan, prepared
 from fastnn.bench.peers.common import Array, slope
 from fastnn.bench.peers.training import HandWritten
 
@@ -38,19 +40,10 @@ class CompiledLoops(HandWritten):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         self._key = 0
-        self._buffers: dict[tuple[str, tuple[int, ...]], Array] = {}
 
     @abstractmethod
     def loops(self, elements: int) -> Any:
         """The compiled functions for arrays of this size."""
-
-    def _buffer(self, role: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
-        key = role, shape
-        try:
-            return self._buffers[key]
-        except KeyError:  # touched now, so that no timed call faults pages in
-            self._buffers[key] = np.full(shape, 1, dtype)
-            return self._buffers[key]
 
     def _next_key(self) -> int:
         """Of the random bits of one call."""
@@ -65,48 +58,52 @@ class CompiledLoops(HandWritten):
 
     # ---------------------------------------------------------------------------------------- activations
 
-    def _activate(self, x: Array, negative_slope: float) -> Array:
+    def _activate(self, x: Array, negative_slope: float) -> Plan:
         y = self._buffer("y", x.shape)
-        self.loops(x.size).activate(_flat(x), negative_slope, _flat(y))
-        return y
+        return partial(self.loops(x.size).activate, _flat(x), negative_slope, _flat(y)), y
 
-    def _activate_backward(self, dy: Array, x: Array, negative_slope: float) -> Array:
+    def _activate_backward(self, dy: Array, x: Array, negative_slope: float) -> Plan:
         dx = self._buffer("dx", dy.shape)
-        self.loops(dy.size).activate_backward(_flat(dy), _flat(x), negative_slope, _flat(dx))
-        return dx
+        return partial(self.loops(dy.size).activate_backward, _flat(dy), _flat(x), negative_slope, _flat(dx)), dx
 
-    def relu(self, x: Array, *, out: None = None) -> Array:
+    @prepared
+    def relu(self, x: Array, *, out: None = None) -> Plan:
         return self._activate(x, 0.0)
 
-    def relu_backward(self, dy: Array, x: Array, *, output: bool = False, out: None = None) -> Array:
+    @prepared
+    def relu_backward(self, dy: Array, x: Array, *, output: bool = False, out: None = None) -> Plan:
         return self._activate_backward(dy, x, 0.0)
 
-    def leaky_relu(self, x: Array, negative_slope: float = 0.01, *, out: None = None) -> Array:
+    @prepared
+    def leaky_relu(self, x: Array, negative_slope: float = 0.01, *, out: None = None) -> Plan:
         return self._activate(x, negative_slope)
 
+    @prepared
     def leaky_relu_backward(
         self, dy: Array, x: Array, negative_slope: float = 0.01, *, output: bool = False, out: None = None
-    ) -> Array:
+    ) -> Plan:
         return self._activate_backward(dy, x, negative_slope)
 
     # -------------------------------------------------------------------------------------------- dropout
 
+    @prepared
     def dropout(
         self, x: Array, p: float = 0.5, training: bool = True, *, rng: Any = None, first: int = 0, out: None = None
-    ) -> tuple[Array, Any]:
+    ) -> Plan:
         y, mask = self._buffer("y", x.shape), self._buffer("mask", x.shape, np.uint8)
         keep, factor = _chances(p)
-        self.loops(x.size).dropout(_flat(x), keep, factor, self._next_key(), _flat(y), _flat(mask))
-        return y, (mask, factor)
+        loop, flat_x, flat_y, flat_mask = self.loops(x.size).dropout, _flat(x), _flat(y), _flat(mask)
+        return lambda: loop(flat_x, keep, factor, self._next_key(), flat_y, flat_mask), (y, (mask, factor))
 
-    def dropout_backward(self, dy: Array, saved: Any, *, out: None = None) -> Array:
+    @prepared
+    def dropout_backward(self, dy: Array, saved: Any, *, out: None = None) -> Plan:
         mask, factor = saved
         dx = self._buffer("dx", dy.shape)
-        self.loops(dy.size).dropout_backward(_flat(dy), _flat(mask), factor, _flat(dx))
-        return dx
+        return partial(self.loops(dy.size).dropout_backward, _flat(dy), _flat(mask), factor, _flat(dx)), dx
 
     # --------------------------------------------------------------------------------- bias_act, channel_sum
 
+    @prepared
     def bias_act(
         self,
         x: Array,
@@ -120,34 +117,41 @@ class CompiledLoops(HandWritten):
         channel_axis: int = -1,
         first: int = 0,
         out: None = None,
-    ) -> tuple[Array, Any]:
+    ) -> Plan:
         if x.ndim != 2 or channel_axis not in (1, -1):
             raise NotImplementedError("channels in the middle")
         tail = _tail(activation, dropout if training else 0.0)
         y = self._buffer("y", x.shape)
-        self.loops(x.size).bias_act(x, bias, residual, *tail, self._next_key(), y)
-        return y, (y, tail, bias is not None, residual is not None)
+        loop = self.loops(x.size).bias_act
+        result = y, (y, tail, bias is not None, residual is not None)
+        return lambda: loop(x, bias, residual, *tail, self._next_key(), y), result
 
-    def bias_act_backward(self, dy: Array, saved: Any, *, out: None = None) -> tuple[Any, ...]:
+    @prepared
+    def bias_act_backward(self, dy: Array, saved: Any, *, out: None = None) -> Plan:
         y, tail, has_bias, has_residual = saved
         if not has_bias:
             raise NotImplementedError("no bias")
         if tail == (1.0, None, 1.0):
-            dx, dbias = dy, self.channel_sum(dy)
+            dx = dy
+            call, dbias = self._sum(dy, -1)
         else:
             dx, dbias = self._buffer("dx", dy.shape), self._buffer("dbias", dy.shape[1:])
-            self.loops(dy.size).bias_act_backward(dy, y, tail[0], tail[2], dx, dbias)
-        return (dx, dbias, dx) if has_residual else (dx, dbias)
+            call = partial(self.loops(dy.size).bias_act_backward, dy, y, tail[0], tail[2], dx, dbias)
+        return call, (dx, dbias, dx) if has_residual else (dx, dbias)
 
-    def channel_sum(self, x: Array, *, channel_axis: int = -1, out: None = None) -> Array:
+    def _sum(self, x: Array, channel_axis: int) -> Plan:
         layout = _Layout(x.shape, channel_axis)
         sums = self._buffer("sums", (layout.channels,))
         loops = self.loops(x.size)
-        (loops.sum_planes if layout.planes else loops.sum_rows)(layout.view(x), sums)
-        return sums
+        return partial(loops.sum_planes if layout.planes else loops.sum_rows, layout.view(x), sums), sums
+
+    @prepared
+    def channel_sum(self, x: Array, *, channel_axis: int = -1, out: None = None) -> Plan:
+        return self._sum(x, channel_axis)
 
     # ----------------------------------------------------------------------------------------- batch norm
 
+    @prepared
     def batch_norm(
         self,
         x: Array,
@@ -168,7 +172,7 @@ class CompiledLoops(HandWritten):
         nonfinite: str = "error",
         first: int = 0,
         out: None = None,
-    ) -> tuple[Array, Any]:
+    ) -> Plan:
         if pre_bias is not None:
             raise NotImplementedError("pre_bias")
         layout = _Layout(x.shape, channel_axis)
@@ -176,7 +180,8 @@ class CompiledLoops(HandWritten):
         y = self._buffer("y", x.shape)
         mean, invstd = (self._buffer(role, (layout.channels,)) for role in ("mean", "invstd"))
         loops = self.loops(x.size)
-        (loops.batch_norm_planes if layout.planes else loops.batch_norm_rows)(
+        loop = partial(
+            loops.batch_norm_planes if layout.planes else loops.batch_norm_rows,
             layout.view(x),
             running_mean,
             running_var,
@@ -187,21 +192,21 @@ class CompiledLoops(HandWritten):
             eps,
             None if residual is None else layout.view(residual),
             *tail,
-            self._next_key(),
-            layout.view(y),
-            mean,
-            invstd,
         )
-        return y, (layout, x, y, weight, mean, invstd, tail, residual is not None)
+        flat_y = layout.view(y)
+        result = y, (layout, x, y, weight, mean, invstd, tail, residual is not None)
+        return lambda: loop(self._next_key(), flat_y, mean, invstd), result
 
-    def batch_norm_backward(self, dy: Array, saved: Any, *, out: None = None) -> tuple[Any, ...]:
+    @prepared
+    def batch_norm_backward(self, dy: Array, saved: Any, *, out: None = None) -> Plan:
         layout, x, y, weight, mean, invstd, tail, has_residual = saved
         dx = self._buffer("dx", dy.shape)
         dweight, dbias = (self._buffer(role, (layout.channels,)) for role in ("dweight", "dbias"))
         plain = tail == (1.0, None, 1.0)
         dresidual = self._buffer("dresidual", dy.shape) if has_residual and not plain else None
         loops = self.loops(dy.size)
-        (loops.batch_norm_backward_planes if layout.planes else loops.batch_norm_backward_rows)(
+        call = partial(
+            loops.batch_norm_backward_planes if layout.planes else loops.batch_norm_backward_rows,
             layout.view(dy),
             layout.view(x),
             None if plain else layout.view(y),
@@ -215,22 +220,25 @@ class CompiledLoops(HandWritten):
             dbias,
             None if dresidual is None else layout.view(dresidual),
         )
-        if not has_residual:
-            return dx, dweight, dbias
-        return dx, dweight, dbias, dy if dresidual is None else dresidual
+        gradients = dx, dweight, dbias
+        return call, (*gradients, dy if dresidual is None else dresidual) if has_residual else gradients
 
     # ------------------------------------------------------------------------------------ loss, optimizers
 
-    def softmax_cross_entropy(self, logits: Array, labels: Array, *, out: None = None) -> tuple[float, Array]:
+    @prepared
+    def softmax_cross_entropy(self, logits: Array, labels: Array, *, out: None = None) -> Plan:
         dlogits = self._buffer("dlogits", logits.shape)
-        return self.loops(logits.size).softmax_cross_entropy(logits, labels, dlogits), dlogits
+        loop = self.loops(logits.size).softmax_cross_entropy
+        return lambda: (loop(logits, labels, dlogits), dlogits), None
 
     def _clip(self, grads: Sequence[Array], clip_norm: float | None) -> tuple[float | None, float]:
+        """Norm of all gradients, which are flat, and the factor that they are clipped by."""
         if clip_norm is None:
             return None, 1.0
-        norm = math.sqrt(sum(self.loops(g.size).sum_of_squares(_flat(g)) for g in grads))
+        norm = math.sqrt(sum(self.loops(g.size).sum_of_squares(g) for g in grads))
         return norm, min(1.0, clip_norm / (norm + 1e-6))
 
+    @prepared
     def sgd_step(
         self,
         params: Sequence[Array],
@@ -244,18 +252,14 @@ class CompiledLoops(HandWritten):
         nesterov: bool = False,
         first_step: bool = False,
         clip_norm: float | None = None,
-    ) -> float | None:
-        norm, clip = self._clip(grads, clip_norm)
+    ) -> Plan:
         if momentum_buffers is None or not momentum:
-            for p, g in zip(params, grads, strict=True):
-                self.loops(p.size).sgd(_flat(p), _flat(g), lr, clip, weight_decay)
-            return norm
+            return self._update("sgd", (params, grads), clip_norm, (lr,), (weight_decay,))
         old, new = (0.0, 1.0) if first_step else (momentum, 1 - dampening)
-        ahead = momentum if nesterov else 0.0
-        for p, g, buffer in zip(params, grads, momentum_buffers, strict=True):
-            self.loops(p.size).momentum(_flat(p), _flat(g), _flat(buffer), lr, clip, weight_decay, old, new, ahead)
-        return norm
+        after = weight_decay, old, new, momentum if nesterov else 0.0
+        return self._update("momentum", (params, grads, momentum_buffers), clip_norm, (lr,), after)
 
+    @prepared
     def adam_step(
         self,
         params: Sequence[Array],
@@ -272,15 +276,32 @@ class CompiledLoops(HandWritten):
         bias_correction1: float = 1.0,
         bias_correction2: float = 1.0,
         clip_norm: float | None = None,
-    ) -> float | None:
-        norm, clip = self._clip(grads, clip_norm)
+    ) -> Plan:
         rate, root = lr / bias_correction1, 1 / math.sqrt(bias_correction2)
         shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-        for p, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
-            self.loops(p.size).adam(
-                _flat(p), _flat(g), _flat(m), _flat(v), rate, shrink, clip, decay, beta1, beta2, root, eps
-            )
-        return norm
+        arrays, after = (params, grads, exp_avgs, exp_avg_sqs), (decay, beta1, beta2, root, eps)
+        return self._update("adam", arrays, clip_norm, (rate, shrink), after)
+
+    def _update(
+        self,
+        loop: str,
+        arrays: tuple[Sequence[Array], ...],
+        clip_norm: float | None,
+        before: tuple[float, ...],
+        after: tuple[float, ...],
+    ) -> Plan:
+        """A loop over each parameter; the factor of its gradient is between the other numbers."""
+        flat = [tuple(map(_flat, each)) for each in zip(*arrays, strict=True)]
+        loops = [partial(getattr(self.loops(each[0].size), loop), *each, *before) for each in flat]
+        grads = [each[1] for each in flat]
+
+        def update() -> float | None:
+            norm, clip = self._clip(grads, clip_norm)
+            for run in loops:
+                run(clip, *after)
+            return norm
+
+        return update, None
 
 
 class _Layout:

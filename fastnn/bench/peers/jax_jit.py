@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.bench.peers.base import Direction, Job, Peer
+from fastnn.bench.peers.base import Direction, Job, Peer, needed
 from fastnn.bench.peers.common import other_axes, per_channel
 from fastnn.bench.steps import EPS, Network, StepJob
 from fastnn.cases import Case, Inputs, OptimizerCase
@@ -34,11 +34,14 @@ class JaxJit(Peer):
         self.ops = _Operations(self.jax)
 
     def job(self, case: Case, inputs: Inputs, direction: Direction) -> Job | None:
-        if not all(hasattr(self.ops, op.removesuffix("_backward")) for op in case.ops):
+        if not all(hasattr(self.ops, name.removesuffix("_backward")) for name in needed(case)):
             return None
-        if isinstance(case, OptimizerCase):
-            return self._optimizer_job(case, inputs)
-        return self._forward_job(case, inputs) if direction == "forward" else self._backward_job(case, inputs)
+        try:
+            if isinstance(case, OptimizerCase):
+                return self._optimizer_job(case, inputs)
+            return self._forward_job(case, inputs) if direction == "forward" else self._backward_job(case, inputs)
+        except NotImplementedError:
+            return None
 
     def _arrays(self, inputs: Inputs) -> dict[str, Traced]:
         """What a case takes, as JAX has it; the generator becomes a key."""

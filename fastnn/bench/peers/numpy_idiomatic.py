@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fastnn.bench.peers.base import Plan, prepared
 from fastnn.bench.peers.common import NUMPY_CAP, Array, other_axes, per_channel, slope
 from fastnn.bench.peers.training import HandWritten
 
@@ -42,15 +44,19 @@ class NumpyIdiomatic(HandWritten):
         """True where kept."""
         return self._rng.random(shape, dtype=dtype) >= p
 
-    def relu(self, x: Array, *, out: Array | None = None) -> Array:
-        return np.maximum(x, 0)
+    @prepared
+    def relu(self, x: Array, *, out: Array | None = None) -> Plan:
+        return partial(np.maximum, x, 0), None
 
-    def relu_backward(self, dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Array:
-        return dy * (x > 0)
+    @prepared
+    def relu_backward(self, dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Plan:
+        return lambda: dy * (x > 0), None
 
-    def leaky_relu(self, x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
-        return np.where(x > 0, x, negative_slope * x)
+    @prepared
+    def leaky_relu(self, x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Plan:
+        return lambda: np.where(x > 0, x, negative_slope * x), None
 
+    @prepared
     def leaky_relu_backward(
         self,
         dy: Array,
@@ -59,8 +65,8 @@ class NumpyIdiomatic(HandWritten):
         *,
         output: bool = False,
         out: Array | None = None,
-    ) -> Array:
-        return np.where(x > 0, dy, negative_slope * dy)
+    ) -> Plan:
+        return lambda: np.where(x > 0, dy, negative_slope * dy), None
 
     def _epilogue(self, v: Array, residual: Any, activation: Any, p: float, rng: Any) -> tuple[Array, Any]:
         if residual is not None:
@@ -174,11 +180,13 @@ class NumpyIdiomatic(HandWritten):
         mask = self.draw_mask(rng, x.shape, p, x.dtype) / x.dtype.type(1 - p)
         return x * mask, mask
 
-    def dropout_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> Array:
-        return dy * saved  # type: ignore[no-any-return]
+    @prepared
+    def dropout_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> Plan:
+        return partial(np.multiply, dy, saved), None
 
-    def channel_sum(self, x: Array, *, channel_axis: int = -1, out: Array | None = None) -> Array:
-        return x.sum(axis=other_axes(x.ndim, channel_axis))  # type: ignore[no-any-return]
+    @prepared
+    def channel_sum(self, x: Array, *, channel_axis: int = -1, out: Array | None = None) -> Plan:
+        return partial(x.sum, axis=other_axes(x.ndim, channel_axis)), None
 
     def softmax_cross_entropy(self, logits: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
         rows = np.arange(len(labels))

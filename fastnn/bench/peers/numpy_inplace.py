@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fastnn.bench.peers.base import Plan, prepared
 from fastnn.bench.peers.common import NUMPY_CAP, Array, other_axes, per_channel, slope
 from fastnn.bench.peers.training import HandWritten
 
@@ -23,13 +25,6 @@ class NumpyInPlace(HandWritten):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         self._bits = np.random.SFC64(0)
-        self._buffers: dict[tuple[Any, ...], Array] = {}
-
-    def _buffer(self, role: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        key = (role, shape, np.dtype(dtype))
-        if key not in self._buffers:
-            self._buffers[key] = np.zeros(shape, dtype)  # touched now, so that no timed call faults pages in
-        return self._buffers[key]
 
     def draw_mask(self, rng: Any, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
         """True where kept; 16 random bits per element, the fastest that NumPy's generators give."""
@@ -39,21 +34,31 @@ class NumpyInPlace(HandWritten):
         return np.less(bits, round((1 - p) * 65536), out=keep)
 
     def matmul(self, role: str, a: Array, b: Array) -> Array:
-        return np.matmul(a, b, out=self._buffer(role, (a.shape[0], b.shape[1]), a.dtype))
+        return np.matmul(a, b, out=self._buffer(role, (a.shape[0], b.shape[1])))
 
     def add_bias(self, z: Array, bias: Array) -> Array:
         return np.add(z, bias, out=z)
 
-    def relu(self, x: Array, *, out: Array | None = None) -> Array:
-        return np.maximum(x, 0, out=self._buffer("y", x.shape, x.dtype))
+    @prepared
+    def relu(self, x: Array, *, out: Array | None = None) -> Plan:
+        y = self._buffer("y", x.shape)
+        return partial(np.maximum, x, 0, out=y), y
 
-    def relu_backward(self, dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Array:
-        return self._activate_backward(dy, x, 0.0, "dx")
+    @prepared
+    def relu_backward(self, dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Plan:
+        return self._slope_backward(dy, x, 0.0, "dx")
 
-    def leaky_relu(self, x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
-        y = np.multiply(x, negative_slope, out=self._buffer("y", x.shape, x.dtype))
-        return np.maximum(x, y, out=y)
+    @prepared
+    def leaky_relu(self, x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Plan:
+        y = self._buffer("y", x.shape)
 
+        def call() -> None:
+            np.multiply(x, negative_slope, out=y)
+            np.maximum(x, y, out=y)
+
+        return call, y
+
+    @prepared
     def leaky_relu_backward(
         self,
         dy: Array,
@@ -62,8 +67,8 @@ class NumpyInPlace(HandWritten):
         *,
         output: bool = False,
         out: Array | None = None,
-    ) -> Array:
-        return self._activate_backward(dy, x, negative_slope, "dx")
+    ) -> Plan:
+        return self._slope_backward(dy, x, negative_slope, "dx")
 
     def _activate(self, y: Array, activation: Any) -> Array:
         negative_slope = slope(activation)
@@ -71,25 +76,35 @@ class NumpyInPlace(HandWritten):
             return y
         if negative_slope == 0:
             return np.maximum(y, 0, out=y)
-        low = np.multiply(y, negative_slope, out=self._buffer("low", y.shape, y.dtype))
+        low = np.multiply(y, negative_slope, out=self._buffer("low", y.shape))
         return np.maximum(y, low, out=y)
 
-    def _activate_backward(self, dy: Array, x: Array, negative_slope: float | None, role: str) -> Array:
+    def _slope_backward(self, dy: Array, x: Array, negative_slope: float, role: str) -> Plan:
+        dx, positive = self._buffer(role, dy.shape), self._buffer("positive", dy.shape, np.bool_)
+
+        def relu() -> None:
+            np.greater(x, 0, out=positive)
+            np.multiply(dy, positive, out=dx)
+
+        def leaky_relu() -> None:
+            np.greater(x, 0, out=positive)
+            np.multiply(dy, negative_slope, out=dx)
+            np.copyto(dx, dy, where=positive)
+
+        return relu if negative_slope == 0 else leaky_relu, dx
+
+    def _activate_backward(self, dy: Array, x: Array, activation: Any) -> Array:
+        negative_slope = slope(activation)
         if negative_slope is None:
             return dy
-        out = self._buffer(role, dy.shape, dy.dtype)
-        positive = np.greater(x, 0, out=self._buffer("positive", dy.shape, np.bool_))
-        if negative_slope == 0:
-            np.multiply(dy, positive, out=out)
-            return out
-        np.multiply(dy, negative_slope, out=out)
-        np.copyto(out, dy, where=positive)
-        return out
+        call, dx = self._slope_backward(dy, x, negative_slope, "dv")
+        call()
+        return dx  # type: ignore[no-any-return]
 
     def _dropout(self, y: Array, rng: Any, p: float, out: Array) -> Array:
         """Scaled mask; y times it goes to `out`."""
         keep = self.draw_mask(rng, y.shape, p, y.dtype)
-        mask = self._buffer("mask", y.shape, y.dtype)
+        mask = self._buffer("mask", y.shape)
         np.multiply(keep, y.dtype.type(1 / (1 - p)), out=mask)
         np.multiply(y, mask, out=out)
         return mask
@@ -104,8 +119,8 @@ class NumpyInPlace(HandWritten):
     def _epilogue_backward(self, dy: Array, kept: Any) -> Array:
         y, mask, activation, _ = kept
         if mask is not None:
-            dy = np.multiply(dy, mask, out=self._buffer("masked", dy.shape, dy.dtype))
-        return self._activate_backward(dy, y, slope(activation), "dv")
+            dy = np.multiply(dy, mask, out=self._buffer("masked", dy.shape))
+        return self._activate_backward(dy, y, activation)
 
     def bias_act(
         self,
@@ -121,7 +136,7 @@ class NumpyInPlace(HandWritten):
         first: int = 0,
         out: Array | None = None,
     ) -> tuple[Array, Any]:
-        y = self._buffer("y", x.shape, x.dtype)
+        y = self._buffer("y", x.shape)
         if bias is None:
             np.copyto(y, x)
         else:
@@ -134,7 +149,7 @@ class NumpyInPlace(HandWritten):
         dx = self._epilogue_backward(dy, kept)
         dbias = None
         if has_bias:
-            dbias = self._buffer("dbias", (dx.shape[channel_axis],), dx.dtype)
+            dbias = self._buffer("dbias", (dx.shape[channel_axis],))
             np.sum(dx, axis=other_axes(dx.ndim, channel_axis), out=dbias)
         return (dx, dbias, dx) if kept[3] else (dx, dbias)
 
@@ -160,8 +175,8 @@ class NumpyInPlace(HandWritten):
         out: Array | None = None,
     ) -> tuple[Array, Any]:
         axes = other_axes(x.ndim, channel_axis)
-        xhat = self._buffer("xhat", x.shape, x.dtype)
-        y = self._buffer("y", x.shape, x.dtype)
+        xhat = self._buffer("xhat", x.shape)
+        y = self._buffer("y", x.shape)
         if pre_bias is not None:
             x = np.add(x, per_channel(pre_bias, x.ndim, channel_axis), out=xhat)
         if training:
@@ -192,7 +207,7 @@ class NumpyInPlace(HandWritten):
         kept, xhat, invstd, weight, has_pre_bias, channel_axis = saved
         axes = other_axes(dy.ndim, channel_axis)
         dv = self._epilogue_backward(dy, kept)
-        dx = np.multiply(dv, xhat, out=self._buffer("dx", dy.shape, dy.dtype))
+        dx = np.multiply(dv, xhat, out=self._buffer("dx", dy.shape))
         dweight, dbias = np.sum(dx, axis=axes), np.sum(dv, axis=axes)
         scale = invstd if weight is None else invstd * weight
         count = dy.size // dbias.size
@@ -218,22 +233,22 @@ class NumpyInPlace(HandWritten):
         first: int = 0,
         out: Array | None = None,
     ) -> tuple[Array, Any]:
-        y = self._buffer("y", x.shape, x.dtype)
+        y = self._buffer("y", x.shape)
         return y, self._dropout(x, rng, p, y)
 
-    def dropout_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> Array:
-        dx = self._buffer("dx", dy.shape, dy.dtype)
-        np.multiply(dy, saved, out=dx)
-        return dx
+    @prepared
+    def dropout_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> Plan:
+        dx = self._buffer("dx", dy.shape)
+        return partial(np.multiply, dy, saved, out=dx), dx
 
-    def channel_sum(self, x: Array, *, channel_axis: int = -1, out: Array | None = None) -> Array:
-        sums = self._buffer("sums", (x.shape[channel_axis],), x.dtype)
-        np.sum(x, axis=other_axes(x.ndim, channel_axis), out=sums)
-        return sums
+    @prepared
+    def channel_sum(self, x: Array, *, channel_axis: int = -1, out: Array | None = None) -> Plan:
+        sums = self._buffer("sums", (x.shape[channel_axis],))
+        return partial(np.add.reduce, x, axis=other_axes(x.ndim, channel_axis), out=sums), sums
 
     def softmax_cross_entropy(self, logits: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
         rows = np.arange(len(labels))
-        p = self._buffer("y", logits.shape, logits.dtype)
+        p = self._buffer("y", logits.shape)
         np.subtract(logits, logits.max(axis=1, keepdims=True), out=p)
         target = p[rows, labels]
         np.exp(p, out=p)
@@ -246,7 +261,7 @@ class NumpyInPlace(HandWritten):
     def _scaled(self, grad: Array, factor: float) -> Array:
         if factor == 1.0:
             return grad
-        return np.multiply(grad, factor, out=self._buffer("g", grad.shape, grad.dtype))
+        return np.multiply(grad, factor, out=self._buffer("g", grad.shape))
 
     def _clip(self, grads: Sequence[Array], clip_norm: float | None) -> tuple[float | None, float]:
         if clip_norm is None:
@@ -254,6 +269,7 @@ class NumpyInPlace(HandWritten):
         norm = math.sqrt(sum(float(np.dot(g.ravel(), g.ravel())) for g in grads))
         return norm, min(1.0, clip_norm / (norm + 1e-6))
 
+    @prepared
     def sgd_step(
         self,
         params: Sequence[Array],
@@ -267,32 +283,37 @@ class NumpyInPlace(HandWritten):
         nesterov: bool = False,
         first_step: bool = False,
         clip_norm: float | None = None,
-    ) -> float | None:
-        norm, factor = self._clip(grads, clip_norm)
-        for i, (p, grad) in enumerate(zip(params, grads, strict=True)):
-            g = self._scaled(grad, factor)
-            step = self._buffer("step", p.shape, p.dtype)
-            if weight_decay:
-                np.multiply(p, weight_decay, out=step)
-                g = np.add(step, g, out=self._buffer("g2", p.shape, p.dtype))
-            if momentum_buffers is not None and momentum:
-                buf = momentum_buffers[i]
-                if first_step:
-                    np.copyto(buf, g)
-                else:
-                    np.multiply(buf, momentum, out=buf)
-                    np.add(buf, g if dampening == 0 else np.multiply(g, 1 - dampening, out=step), out=buf)
-                if nesterov:
-                    np.multiply(buf, momentum, out=step)
-                    np.add(step, g, out=step)
-                    np.multiply(step, lr, out=step)
-                else:
-                    np.multiply(buf, lr, out=step)
-            else:
-                np.multiply(g, lr, out=step)
-            np.subtract(p, step, out=p)
-        return norm
+    ) -> Plan:
+        steps = [self._buffer("step", p.shape) for p in params]
 
+        def update() -> float | None:
+            norm, factor = self._clip(grads, clip_norm)
+            for i, (p, grad, step) in enumerate(zip(params, grads, steps, strict=True)):
+                g = self._scaled(grad, factor)
+                if weight_decay:
+                    np.multiply(p, weight_decay, out=step)
+                    g = np.add(step, g, out=self._buffer("g2", p.shape))
+                if momentum_buffers is not None and momentum:
+                    buf = momentum_buffers[i]
+                    if first_step:
+                        np.copyto(buf, g)
+                    else:
+                        np.multiply(buf, momentum, out=buf)
+                        np.add(buf, g if dampening == 0 else np.multiply(g, 1 - dampening, out=step), out=buf)
+                    if nesterov:
+                        np.multiply(buf, momentum, out=step)
+                        np.add(step, g, out=step)
+                        np.multiply(step, lr, out=step)
+                    else:
+                        np.multiply(buf, lr, out=step)
+                else:
+                    np.multiply(g, lr, out=step)
+                np.subtract(p, step, out=p)
+            return norm
+
+        return update, None
+
+    @prepared
     def adam_step(
         self,
         params: Sequence[Array],
@@ -309,27 +330,32 @@ class NumpyInPlace(HandWritten):
         bias_correction1: float = 1.0,
         bias_correction2: float = 1.0,
         clip_norm: float | None = None,
-    ) -> float | None:
-        norm, factor = self._clip(grads, clip_norm)
-        for p, grad, m, v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
-            g = self._scaled(grad, factor)
-            step, scale = (self._buffer(role, p.shape, p.dtype) for role in ("step", "scale"))
-            if weight_decay and decoupled:
-                np.multiply(p, 1 - lr * weight_decay, out=p)
-            elif weight_decay:
-                np.multiply(p, weight_decay, out=step)
-                g = np.add(step, g, out=self._buffer("g2", p.shape, p.dtype))
-            np.multiply(m, beta1, out=m)
-            np.multiply(g, 1 - beta1, out=step)
-            np.add(m, step, out=m)
-            np.multiply(g, g, out=step)
-            np.multiply(step, 1 - beta2, out=step)
-            np.multiply(v, beta2, out=v)
-            np.add(v, step, out=v)
-            np.sqrt(v, out=scale)
-            np.multiply(scale, 1 / math.sqrt(bias_correction2), out=scale)
-            np.add(scale, eps, out=scale)
-            np.divide(m, scale, out=step)
-            np.multiply(step, lr / bias_correction1, out=step)
-            np.subtract(p, step, out=p)
-        return norm
+    ) -> Plan:
+        steps, scales = ([self._buffer(role, p.shape) for p in params] for role in ("step", "scale"))
+        rate, root = lr / bias_correction1, 1 / math.sqrt(bias_correction2)
+
+        def update() -> float | None:
+            norm, factor = self._clip(grads, clip_norm)
+            for p, grad, m, v, step, scale in zip(params, grads, exp_avgs, exp_avg_sqs, steps, scales, strict=True):
+                g = self._scaled(grad, factor)
+                if weight_decay and decoupled:
+                    np.multiply(p, 1 - lr * weight_decay, out=p)
+                elif weight_decay:
+                    np.multiply(p, weight_decay, out=step)
+                    g = np.add(step, g, out=self._buffer("g2", p.shape))
+                np.multiply(m, beta1, out=m)
+                np.multiply(g, 1 - beta1, out=step)
+                np.add(m, step, out=m)
+                np.multiply(g, g, out=step)
+                np.multiply(step, 1 - beta2, out=step)
+                np.multiply(v, beta2, out=v)
+                np.add(v, step, out=v)
+                np.sqrt(v, out=scale)
+                np.multiply(scale, root, out=scale)
+                np.add(scale, eps, out=scale)
+                np.divide(m, scale, out=step)
+                np.multiply(step, rate, out=step)
+                np.subtract(p, step, out=p)
+            return norm
+
+        return update, None

@@ -36,9 +36,15 @@ class ScikitLearn(Peer):
     def train_step(self, network: Network, batch: int) -> StepJob | None:
         if network.sizes[-1] == 2:  # two classes have one output there: another network
             return None
-        network = network.without_extras()
-        timed, checked = (_Training(self.classifier, network, batch) for _ in range(2))
-        return StepJob(timed.step, checked.step, checked.parameters, network)
+        if network.activation not in _ACTIVATIONS:
+            return None
+        trained = network.without_extras()
+        timed, checked = (_Training(self.classifier, trained, batch) for _ in range(2))
+        return StepJob(timed.step, checked.step, checked.parameters, trained if trained != network else None)
+
+
+_ACTIVATIONS = ("relu",)
+"""Those of which the name means the same there."""
 
 
 class _Training:

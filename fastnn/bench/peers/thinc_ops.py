@@ -20,7 +20,8 @@ Array = NDArray[Any]
 class Thinc(NamespacePeer):
     """What thinc has: relu, dropout, softmax, Adam; and training steps without batch norm.
 
-    It runs in one thread, and has no switch for the instructions that its kernels and its BLAS use.
+    It runs in one thread, and has no switch for the instructions that its kernels and its BLAS use. Its Adam sets the
+    gradients to zero, so every timed step of it copies them first: its users get fresh ones from backward instead.
     """
 
     name = "thinc"
@@ -90,10 +91,12 @@ class Thinc(NamespacePeer):
         return self._grads[i]
 
     def train_step(self, network: Network, batch: int) -> StepJob | None:
-        network = replace(network, batch_norm=False)
-        timed = _Training(self.thinc, network, batch)
-        checked = _Training(self.thinc, network.without_dropout(), batch)
-        return StepJob(timed.step, checked.step, checked.parameters, network)
+        if network.activation not in _LAYERS:
+            return None
+        trained = replace(network, batch_norm=False)
+        timed = _Training(self.thinc, trained, batch)
+        checked = _Training(self.thinc, trained.without_dropout(), batch)
+        return StepJob(timed.step, checked.step, checked.parameters, trained if trained != network else None)
 
 
 def mean_loss(p: Array, labels: Array) -> float:

@@ -76,7 +76,7 @@ class TorchPeer(NamespacePeer):
         arguments = _Arguments()
         case.step(arguments, inputs, 1)
         params = [self.torch.nn.Parameter(self.to_native(array)) for array in inputs["params"]]
-        clip = arguments.options["clip_norm"]
+        clip = arguments.options.get("clip_norm")
         for param, array in zip(params, inputs["grads"], strict=True):
             grad = self.to_native(array)
             param.grad = grad if clip is None else grad.clone()  # torch clips in place
@@ -103,6 +103,8 @@ class TorchPeer(NamespacePeer):
         return Job(step, outputs)
 
     def train_step(self, network: Network, batch: int) -> StepJob | None:
+        if network.activation not in _ACTIVATIONS:
+            return None
         timed = _Training(self, network, batch)
         checked = _Training(self, network.without_dropout(), batch)
         return StepJob(timed.step, lambda: float(checked.step()), checked.parameters)
@@ -129,13 +131,13 @@ class _Arguments:
 def _optimizer(torch: Any, arguments: _Arguments, params: list[Tensor], implementation: Mapping[str, Any]) -> Any:
     """The `torch.optim` object for a step of `fastnn.functional`, None if there is none."""
     given = arguments.options
+    if arguments.op not in ("sgd_step", "adam_step"):
+        return None
     shared = {"lr": given["lr"], "weight_decay": given.get("weight_decay", 0.0), **implementation}
     if arguments.op == "sgd_step":
         own = {name: given[name] for name in ("momentum", "dampening", "nesterov") if name in given}
         return torch.optim.SGD(params, **own, **shared)
-    if arguments.op == "adam_step":
-        return (torch.optim.AdamW if given.get("decoupled") else torch.optim.Adam)(params, **shared)
-    return None
+    return (torch.optim.AdamW if given.get("decoupled") else torch.optim.Adam)(params, **shared)
 
 
 _ACTIVATIONS = {"relu": "ReLU"}

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.bench.peers.base import Direction, Job
+from fastnn.bench.peers.base import Direction, Job, needed
 from fastnn.bench.peers.torch_common import TorchPeer
 from fastnn.bench.peers.torch_eager import TorchEager
 from fastnn.bench.steps import Network, StepJob
@@ -48,7 +48,7 @@ class TorchCompiled(TorchPeer):
     def job(self, case: Case, inputs: Inputs, direction: Direction) -> Job | None:
         self.torch.compiler.reset()
         own = copy.copy(self)
-        for op in case.ops:
+        for op in needed(case):
             if hasattr(self._eager, op):
                 setattr(own, op, self.torch.compile(getattr(self._eager, op), dynamic=False, fullgraph=True))
         return super(TorchCompiled, own).job(case, inputs, direction)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
-from fastnn.bench.peers.base import Direction, Job
+from fastnn.bench.peers.base import Direction, Job, Plan, prepared
 from fastnn.bench.peers.torch_common import Tensor, TorchPeer
 from fastnn.bench.steps import Network, StepJob
 from fastnn.cases import Case, Inputs, OptimizerCase
@@ -211,19 +212,32 @@ class TorchOut(TorchEager):
             self._buffers[role] = x.new_zeros(x.shape[1])
         return self._buffers[role]
 
-    def relu(self, x: Tensor, *, out: None = None) -> Tensor:
-        return self.torch.clamp_min(x, 0, out=self._buffer("y", x))
+    @prepared
+    def relu(self, x: Tensor, *, out: None = None) -> Plan:
+        return partial(self.torch.clamp_min, x, 0, out=self._buffer("y", x)), None
 
-    def relu_backward(self, dy: Tensor, x: Tensor, *, output: bool = False, out: None = None) -> Tensor:
-        return self._threshold_backward(dy, x, 0, grad_input=self._buffer("dy", dy))
+    @prepared
+    def relu_backward(self, dy: Tensor, x: Tensor, *, output: bool = False, out: None = None) -> Plan:
+        return partial(self._threshold_backward, dy, x, 0, grad_input=self._buffer("dy", dy)), None
 
-    def leaky_relu(self, x: Tensor, negative_slope: float = 0.01, *, out: None = None) -> Tensor:
-        return self._leaky_relu(x, negative_slope, out=self._buffer("y", x))
+    @prepared
+    def leaky_relu(self, x: Tensor, negative_slope: float = 0.01, *, out: None = None) -> Plan:
+        return partial(self._leaky_relu, x, negative_slope, out=self._buffer("y", x)), None
 
+    @prepared
     def leaky_relu_backward(
         self, dy: Tensor, x: Tensor, negative_slope: float = 0.01, *, output: bool = False, out: None = None
-    ) -> Tensor:
-        return self._leaky_relu_backward(dy, x, negative_slope, output, grad_input=self._buffer("dy", dy))
+    ) -> Plan:
+        dx = self._buffer("dy", dy)
+        return partial(self._leaky_relu_backward, dy, x, negative_slope, output, grad_input=dx), None
+
+    @prepared
+    def dropout_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> Plan:
+        return partial(self.torch.mul, dy, saved, out=self._buffer("dy", dy)), None
+
+    @prepared
+    def channel_sum(self, x: Tensor, *, channel_axis: int = -1, out: None = None) -> Plan:
+        return partial(self.torch.sum, x, _other_axes(x), out=self._channels("sums", x)), None
 
     def _add(self, role: str, a: Tensor, b: Tensor) -> Tensor:
         return self.torch.add(a, b, out=self._buffer(role, a))

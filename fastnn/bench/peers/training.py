@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.bench.peers.base import NamespacePeer
+from fastnn.bench.peers.base import Direction, Job, NamespacePeer
 from fastnn.bench.peers.common import Array
+from fastnn.cases import Case, Inputs
 
 if TYPE_CHECKING:
     from fastnn.bench.steps import Network, StepJob
@@ -18,6 +20,19 @@ class HandWritten(NamespacePeer):
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self._buffers: dict[tuple[str, tuple[int, ...]], Array] = {}
+
+    def _buffer(self, role: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+        try:
+            return self._buffers[role, shape]
+        except KeyError:  # touched now, so that no timed call faults pages in
+            self._buffers[role, shape] = buffer = np.full(shape, 1, dtype)
+            return buffer
+
+    def job(self, case: Case, inputs: Inputs, direction: Direction) -> Job | None:
+        own = copy.copy(self)
+        own._buffers = {}
+        return super(HandWritten, own).job(case, inputs, direction)
 
     def matmul(self, role: str, a: Array, b: Array) -> Array:
         """The product; `role` tells buffers apart."""
