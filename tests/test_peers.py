@@ -125,6 +125,28 @@ def test_a_job_runs_again_and_again(peer: type[Peer]) -> None:
         assert set(outputs) >= set(case.forward(made, inputs)[0])
 
 
+@pytest.mark.parametrize(
+    "name", ["relu/input", "leaky_relu/input", "dropout/p=0.5", "channel_sum/rows", "bias_act/rows/relu"]
+)
+@pytest.mark.parametrize("peer", [peer for peer in HAND_WRITTEN if peer is not NumpyIdiomatic], ids=lambda p: p.label)
+def test_the_timed_call_gives_the_outputs_again(peer: type[Peer], name: str) -> None:
+    case = by_name(name)
+    for direction in ("forward", "backward")[: len(case.ops)]:
+        job = _made(peer).job(case, case.inputs(min(case.bench, key=elements), np.float32), direction)
+        assert job is not None
+        buffers = job.outputs()
+        made = [key for key in buffers if (key in case.gradients) == (direction == "backward")]
+        first = {key: buffers[key].copy() for key in made}
+        for key in made:
+            buffers[key].fill(np.nan)
+        job.call()
+        for key in made:
+            if direction == "forward" and name.startswith("dropout"):  # another mask
+                assert np.all(np.isfinite(buffers[key])) and np.any(buffers[key] != first[key])
+            else:
+                assert np.array_equal(buffers[key], first[key])
+
+
 def _unknown() -> Iterator[tuple[Case, Any]]:
     """Cases of an activation and of an optimizer that only fastnn has, and their shapes."""
     yield replace(by_name("relu/input"), ops=("unknown", "unknown_backward")), (8,)
