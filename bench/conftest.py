@@ -29,10 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", "benchmark: settings of pytest-benchmark, which is not installed")
 
 
+def asked_for(config: pytest.Config) -> list[rows.RowSpec]:
+    """The rows that the options name, before pytest leaves any out."""
+    option = config.getoption
+    return rows.all_rows(only=option("--only"), quick=option("--quick"), everything=option("--all"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "spec" in metafunc.fixturenames:
-        option = metafunc.config.getoption
-        specs = rows.all_rows(only=option("--only"), quick=option("--quick"), everything=option("--all"))
+        specs = asked_for(metafunc.config)
         metafunc.parametrize("spec", specs, ids=[spec.id for spec in specs])
 
 
@@ -47,6 +52,8 @@ def results(pytestconfig: pytest.Config, timed: bool) -> run.Results:
     """Peers and ceilings of the session, and what it has measured so far."""
     option = pytestconfig.getoption
     try:
+        if option("--out"):
+            run.prepare_output(option("--out"))
         threads = run.choose_threads(option("--threads"))
         (level, *_) = levels = run.choose_levels(option("--isa"))[:1]  # another one takes another process
         settings = Settings.of(threads, level, option("--quick"))
@@ -70,17 +77,15 @@ def old(pytestconfig: pytest.Config) -> report.Report | None:
         raise pytest.UsageError(str(error)) from error
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     results = config.stash.get(RESULTS, None)
     if results is None or not results.rows:
         return
-    content = results.as_report(complete=exitstatus != pytest.ExitCode.INTERRUPTED)
-    if config.getoption("--out"):
-        run.write(content, config.getoption("--out"))
+    content = results.as_report(complete=len(results.rows) == len(asked_for(config)))
     terminalreporter.section("fastnn benchmark")
     terminalreporter.write_line(table.text(content))
+    if config.getoption("--out"):
+        run.write(content, config.getoption("--out"))
     path = config.getoption("--compare")
     if path:
         terminalreporter.write_line(table.comparison_text(compare.compare(report.load(path), content)))

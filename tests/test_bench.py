@@ -24,7 +24,7 @@ from fastnn import reference
 from fastnn.bench import checks, compare, lineup, peers, report, roof, rows, run, scaling, steps, table
 from fastnn.bench.calls import direct, planned
 from fastnn.bench.case_rows import CaseRow, elements
-from fastnn.bench.ceilings import KINDS, Ceilings
+from fastnn.bench.ceilings import COSTS, KINDS, Ceilings
 from fastnn.bench.harness import Bound, Contender, Row, Settings, Timing, interleave
 from fastnn.bench.lineup import Bench, Lineup
 from fastnn.bench.peers import NamespacePeer, Peer
@@ -182,6 +182,20 @@ def test_a_wrong_or_failing_peer_is_an_error_of_the_row_and_not_timed(only_these
     assert set(measured.errors) <= set(measured.as_json()["notes"])
 
 
+def test_answers_are_checked_where_large_arrays_take_other_ways(only_these: Any) -> None:
+    class WrongIfLarge(Plain):
+        def relu(self, x: Any, *, out: Any = None) -> Any:
+            return np.abs(x) if x.size >= 1 << 16 else np.maximum(x, 0)
+
+    only_these(WrongIfLarge)
+    row, entries = case_row("relu/input"), Lineup(None, 2)
+    smallest = min(row.case.bench, key=elements)
+    assert replace(row, shape=smallest).checked == [smallest]
+    replace(row, shape=smallest).check(entries)
+    with pytest.raises(AssertionError, match="plain: y differs"):
+        row.check(entries)
+
+
 def test_a_peer_without_the_operation_is_no_error(only_these: Any) -> None:
     only_these(Plain)
     measured = case_row("adam_step/adam").measure(bench(Lineup(None, 2)))
@@ -244,7 +258,22 @@ def test_every_peer_is_in_the_report_with_the_reason_why_it_is_absent(only_these
     assert found["absent"]["reason"] == "no-such-package is not installed"
     assert found["broken"]["reason"] == "does not start: OSError: cannot be started"
     assert found["plain"]["version"] == f"numpy {np.__version__}"
+    assert found["wrong"]["version"] == found["absent"]["version"] == ""
     assert [entry.label for entry in entries] == ["plain"]
+
+
+def test_peers_nobody_asked_for_are_left_alone(only_these: Any) -> None:
+    class Untouchable(Plain):
+        name = label = "untouchable"
+
+        @classmethod
+        def missing(cls) -> str:
+            raise AssertionError("looked at")
+
+        version = missing
+
+    only_these(Plain, Untouchable)
+    assert Lineup(["plain"], 1).as_json(LEVEL)[1]["state"] == "not asked"
 
 
 def test_unknown_peers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,7 +316,7 @@ def test_contenders_take_turns() -> None:
     order: list[str] = []
     contenders = [Contender(name, lambda name=name: order.append(name) or 1e-3, self_timed=True) for name in ("a", "b")]
     interleave(contenders, QUICK)
-    assert order[2:][:6] == ["a", "b"] * 3  # after one sample each to prepare
+    assert order[2:][:6] == ["a", "b", "b", "a", "b", "a"]  # after one sample each to prepare
     assert all(contender.timing == Timing(1e-3, 1e-3, 1e-3) for contender in contenders)
 
 
@@ -311,6 +340,30 @@ def test_timings() -> None:
     assert Timing(2.0, 1.0, 3.0).spread == 1
     assert Timing(2.0, 1.0, 3.0).overlaps(Timing(4.0, 3.0, 5.0))
     assert not Timing(2.0, 1.0, 3.0).overlaps(Timing(4.0, 3.1, 5.0))
+
+
+def test_ties_are_close_even_where_noise_is_wide() -> None:
+    wide = Timing.of([1.0, 0.1, 0.2, 3.0, 9.0])
+    assert wide.ties(Timing(1.2, 1.0, 2.0)) and Timing(1.2, 1.0, 2.0).ties(wide)
+    assert not wide.ties(Timing(1.3, 1.0, 2.0)) and not Timing(1.3, 1.0, 2.0).ties(wide)
+    few = Timing.of([1.0, 0.1, 9.0])
+    assert few.ties(Timing(1.09, 1.0, 2.0)) and not few.ties(Timing(1.2, 1.0, 2.0))
+    assert not Timing(1.0, 1.0, 1.0).ties(Timing(1.01, 1.01, 1.01))
+
+
+def test_who_does_less_work_is_never_the_best_peer() -> None:
+    row = Row("g", "n", timing(1.0), peers={"less": timing(0.5), "same": timing(2.0)}, lesser=frozenset({"less"}))
+    assert (row.best_peer, row.speedup) == ("same", 2.0)
+    alone = replace(row, peers={"less": timing(0.5)})
+    assert alone.best_peer is None and not alone.tie and small_report([alone])["summary"][""]["rows"] == 0
+
+
+def test_what_a_lesser_network_lacks() -> None:
+    full, plain = steps.NETWORKS
+    assert full.beyond(full.without_extras()) == ["batch norm", "dropout"]
+    assert full.beyond(full.without_dropout()) == ["dropout"]
+    assert replace(full, dropout=0.0).beyond(full.without_extras()) == ["batch norm"]
+    assert plain.beyond(plain.without_extras()) == []
 
 
 def test_settings_are_applied_and_taken_back() -> None:
@@ -376,6 +429,18 @@ def test_ceilings_are_positive() -> None:
     assert found["cost_ns"][LEVEL]["div"] > 0 and found["call"] > 0 and set(found["region"]) == {"hot", "cold"}
     for nbytes in (64, 1000, 1 << 16):
         assert ceilings.copy(nbytes)() > 0 and ceilings.read(nbytes)() > 0
+
+
+@pytest.mark.parametrize("operation", COSTS)
+def test_costs_do_not_depend_on_the_kernels(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("relu", "dropout", "softmax_cross_entropy"):
+        monkeypatch.delattr(F, name)
+    assert Ceilings(QUICK).cost(operation) > 0
+
+
+def test_unknown_arithmetic_is_refused() -> None:
+    with pytest.raises(ValueError, match="random_bits"):
+        fastnn._core._bench_arithmetic("cosine", LEVEL, 1)
 
 
 def test_triad() -> None:
@@ -486,6 +551,50 @@ def test_quick_run_prints_the_table_and_writes_the_report(tmp_path: Path, capsys
     assert summary["rows"] == summary["faster_than_every_peer"] + summary["ties"] + summary["slower"]
     assert set(summary["geomean"]) == {"NumPy", "NumPy in place"}
     assert {"bandwidth", "cost_ns", "region", "call"} == set(content["ceilings"])
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as error:
+        run.main(["--quick", "--peers", "numpy", "--out", str(tmp_path / "file")])
+    assert error.value.code == 2
+    shown = capsys.readouterr()
+    assert "--out" in shown.err and "1/" not in shown.err
+
+
+def test_interrupt_at_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "Lineup", interrupted)
+    assert run.main(["--quick", "--peers", "numpy"]) == 130
+    assert capsys.readouterr().err == "interrupted before anything was measured\n"
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_two_interrupts_end_the_other_process(stubborn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        done: ClassVar[list[str]] = []
+
+        def send_signal(self, number: int) -> None:
+            self.done.append("interrupt")
+
+        def wait(self, timeout: float | None = None) -> None:
+            if self.done == ["interrupt"]:
+                raise KeyboardInterrupt
+            if stubborn and self.done[-1] == "terminate":
+                raise subprocess.TimeoutExpired("other", 1.0)
+
+        def terminate(self) -> None:
+            self.done.append("terminate")
+
+        def kill(self) -> None:
+            self.done.append("kill")
+
+    process: Any = Process()
+    process.done.clear()
+    run._interrupt(process)
+    assert process.done == ["interrupt", "terminate", "kill"][: 3 if stubborn else 2]
 
 
 def test_a_level_below_the_best(capsys: pytest.CaptureFixture[str]) -> None:
@@ -638,7 +747,7 @@ def test_a_report_is_json_and_survives_saving(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "bench.json"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 99}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 99}', "{", '{"format": 1}'])
 def test_what_is_no_report_is_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "old.json"
     path.write_text(text)
@@ -702,6 +811,13 @@ def test_pytest_measures_the_same_rows(tmp_path: Path) -> None:
     content = report.load(tmp_path / "out" / "bench.json")
     assert {row["name"] for row in content["rows"]} == {row.id for row in rows.all_rows(only="dropout", quick=True)}
     assert content["complete"] and "dropout/p=0.5 backward 1024" in done.stdout
+
+
+def test_pytest_reports_are_incomplete_where_rows_were_left_out(tmp_path: Path) -> None:
+    done = face(tmp_path, "--only", "relu/input", "-k", "forward", "--out", str(tmp_path / "out"), "-p", "no:benchmark")
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = report.load(tmp_path / "out" / "bench.json")
+    assert content["rows"] and not content["complete"]
 
 
 def test_pytest_checks_answers_without_timing(tmp_path: Path) -> None:

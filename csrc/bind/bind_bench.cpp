@@ -263,76 +263,181 @@ double bench_region(int repeats, double gap) {
   return total / repeats;
 }
 
-// Throughput of the instructions that can outlast the memory, at the vector width of each ISA level. n is a multiple
-// of every width.
-#if defined(__x86_64__)
-#define FASTNN_LOOPS(suffix, level, T, width, prefix, lanes)                                    \
-  level void divide_##suffix(T* y, const T* x, std::int64_t n) {                                \
-    const auto one = prefix##_set1_##lanes(1);                                                  \
-    for (std::int64_t i = 0; i < n; i += width) {                                               \
-      prefix##_storeu_##lanes(y + i, prefix##_div_##lanes(one, prefix##_loadu_##lanes(x + i))); \
-    }                                                                                           \
-  }                                                                                             \
-  level void sqrt_##suffix(T* y, const T* x, std::int64_t n) {                                  \
-    for (std::int64_t i = 0; i < n; i += width) {                                               \
-      prefix##_storeu_##lanes(y + i, prefix##_sqrt_##lanes(prefix##_loadu_##lanes(x + i)));     \
-    }                                                                                           \
+// Throughput of the arithmetic that can outlast the memory, at the vector width of each ISA level: bare loops, written
+// apart from the kernels, so that a slower kernel does not raise its own roof. n is a multiple of `kBlock`.
+constexpr std::int64_t kBlock = 256;  // elements of two vectors of counters at the widest level
+
+#define FASTNN_INLINE inline __attribute__((always_inline))
+
+// Vectors of `width` floats and of as many words.
+template <int width>
+struct Vectors;
+#define FASTNN_VECTORS(width)                                                    \
+  template <>                                                                    \
+  struct Vectors<width> {                                                        \
+    typedef float Floats __attribute__((vector_size(4 * width)));                \
+    typedef float Unaligned __attribute__((vector_size(4 * width), aligned(4))); \
+    typedef std::uint32_t Words __attribute__((vector_size(4 * width)));         \
+  };
+FASTNN_VECTORS(4)
+FASTNN_VECTORS(8)
+FASTNN_VECTORS(16)
+#undef FASTNN_VECTORS
+
+// y = e^x without FMA, as no kernel may use it: 2^k * e^r with r = x - k ln 2. k is at hand as the lower bits of the
+// number that rounds to it. The polynomial is that of Cephes expf; several vectors at a time, as it is a chain.
+template <int width>
+FASTNN_INLINE void exp_loop(float* y, const float* x, std::int64_t n) {
+  using Floats = typename Vectors<width>::Floats;
+  using Unaligned = typename Vectors<width>::Unaligned;
+  using Words = typename Vectors<width>::Words;
+  constexpr int parts = 4;
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23
+  constexpr float coefficients[] = {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+  for (std::int64_t i = 0; i < n; i += parts * width) {
+    Floats v[parts], shifted[parts], p[parts];
+#pragma GCC unroll 4
+    for (int k = 0; k < parts; ++k) {
+      v[k] = *reinterpret_cast<const Unaligned*>(x + i + k * width);
+      shifted[k] = v[k] * 1.44269504f + magic;
+      const Floats whole = shifted[k] - magic;
+      v[k] = (v[k] - whole * 0.693359375f) - whole * -2.12194440e-4f;
+      p[k] = v[k] * 1.9875691500e-4f + 1.3981999507e-3f;
+    }
+#pragma GCC unroll 4
+    for (const float c : coefficients) {
+#pragma GCC unroll 4
+      for (int k = 0; k < parts; ++k) p[k] = p[k] * v[k] + c;
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < parts; ++k) {
+      p[k] = ((p[k] * (v[k] * v[k]) + v[k]) + 1.0f) * (Floats)(((Words)shifted[k] + 127u) << 23);
+      *reinterpret_cast<Unaligned*>(y + i + k * width) = p[k];
+    }
   }
-FASTNN_LOOPS(baseline, , float, 4, _mm, ps)
-FASTNN_LOOPS(baseline, , double, 2, _mm, pd)
-FASTNN_LOOPS(v3, FASTNN_TARGET("avx2"), float, 8, _mm256, ps)
-FASTNN_LOOPS(v3, FASTNN_TARGET("avx2"), double, 4, _mm256, pd)
+}
+
+// Threefry-4x32 with 13 rounds: 16 bits for each of n elements, all folded into the first of y. The key is read from
+// x, so that nothing is known beforehand. Two vectors at a time, as the rounds of one are a chain.
+template <int width>
+FASTNN_INLINE void random_bits_loop(float* y, const float* x, std::int64_t n) {
+  using Words = typename Vectors<width>::Words;
+  constexpr int parts = 2, rounds = 13;
+  constexpr int rotation[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
+  std::uint32_t ks[5];
+  std::memcpy(ks, x, 4 * sizeof *ks);
+  ks[4] = 0x1BD11BDAu ^ ks[0] ^ ks[1] ^ ks[2] ^ ks[3];
+  constexpr std::uint32_t lane[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                      16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+  Words counter[parts], folded = {};
+  std::memcpy(counter, lane, sizeof counter);
+  for (std::int64_t i = 0; i < n; i += 8 * parts * width) {  // 8 elements for each counter
+    Words w[4][parts] = {};
+    for (int k = 0; k < parts; ++k) {
+      w[0][k] = counter[k];
+      counter[k] += static_cast<std::uint32_t>(parts * width);
+      for (int j = 0; j < 4; ++j) w[j][k] += ks[j];
+    }
+#pragma GCC unroll 13
+    for (int r = 0; r < rounds; ++r) {
+      Words(&odd)[parts] = w[r & 1 ? 3 : 1], (&other)[parts] = w[r & 1 ? 1 : 3];
+      const int left = rotation[r & 7][0], right = rotation[r & 7][1], d = r / 4 + 1;
+      for (int k = 0; k < parts; ++k) {
+        w[0][k] += odd[k];
+        odd[k] = ((odd[k] << left) | (odd[k] >> (32 - left))) ^ w[0][k];
+        w[2][k] += other[k];
+        other[k] = ((other[k] << right) | (other[k] >> (32 - right))) ^ w[2][k];
+        for (int j = 0; (r & 3) == 3 && j < 4; ++j) {  // inject the key
+          w[j][k] += ks[(d + j) % 5] + static_cast<std::uint32_t>(j == 3 ? d : 0);
+        }
+      }
+    }
+    for (int k = 0; k < parts; ++k) folded ^= w[0][k] ^ w[1][k] ^ w[2][k] ^ w[3][k];
+  }
+  std::memcpy(y, &folded, sizeof folded);
+}
+
+#if defined(__x86_64__)
+#define FASTNN_LOOPS(suffix, level, width, prefix)                               \
+  level void divide_##suffix(float* y, const float* x, std::int64_t n) {         \
+    const auto one = prefix##_set1_ps(1);                                        \
+    for (std::int64_t i = 0; i < n; i += width) {                                \
+      prefix##_storeu_ps(y + i, prefix##_div_ps(one, prefix##_loadu_ps(x + i))); \
+    }                                                                            \
+  }                                                                              \
+  level void sqrt_##suffix(float* y, const float* x, std::int64_t n) {           \
+    for (std::int64_t i = 0; i < n; i += width) {                                \
+      prefix##_storeu_ps(y + i, prefix##_sqrt_ps(prefix##_loadu_ps(x + i)));     \
+    }                                                                            \
+  }                                                                              \
+  level void exp_##suffix(float* y, const float* x, std::int64_t n) {            \
+    exp_loop<width>(y, x, n);                                                    \
+  }                                                                              \
+  level void random_bits_##suffix(float* y, const float* x, std::int64_t n) {    \
+    random_bits_loop<width>(y, x, n);                                            \
+  }
+FASTNN_LOOPS(baseline, , 4, _mm)
+FASTNN_LOOPS(v3, FASTNN_TARGET("avx2"), 8, _mm256)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 warns about its own _mm512_undefined_ps
-FASTNN_LOOPS(v4, FASTNN_TARGET("avx512f"), float, 16, _mm512, ps)
-FASTNN_LOOPS(v4, FASTNN_TARGET("avx512f"), double, 8, _mm512, pd)
+FASTNN_LOOPS(v4, FASTNN_TARGET("avx512f"), 16, _mm512)
 #pragma GCC diagnostic pop
 #undef FASTNN_LOOPS
 #else
-template <class T>
-void divide_baseline(T* y, const T* x, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = T(1) / x[i];
+void divide_baseline(float* y, const float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = 1.0f / x[i];
 }
-template <class T>
-void sqrt_baseline(T* y, const T* x, std::int64_t n) {
+void sqrt_baseline(float* y, const float* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) y[i] = std::sqrt(x[i]);
 }
+void exp_baseline(float* y, const float* x, std::int64_t n) {
+  exp_loop<4>(y, x, n);
+}
+void random_bits_baseline(float* y, const float* x, std::int64_t n) {
+  random_bits_loop<4>(y, x, n);
+}
 #endif
+#undef FASTNN_INLINE
 
-template <class T>
-using Loop = void (*)(T*, const T*, std::int64_t);
+using Loop = void (*)(float*, const float*, std::int64_t);
 
-template <class T>
-Loop<T> arithmetic_loop(const std::string& operation, const std::string& level) {
-  const bool divide = operation == "divide";
-  require(divide || operation == "sqrt", "operation: expected 'divide' or 'sqrt'");
+struct Arithmetic {
+  const char* operation;
+  Loop baseline, v3, v4;
+};
+
 #if defined(__x86_64__)
-  if (level == "v4" && __builtin_cpu_supports("avx512f")) {
-    return divide ? static_cast<Loop<T>>(divide_v4) : static_cast<Loop<T>>(sqrt_v4);
-  }
-  if (level == "v3" && __builtin_cpu_supports("avx2")) {
-    return divide ? static_cast<Loop<T>>(divide_v3) : static_cast<Loop<T>>(sqrt_v3);
-  }
+#define FASTNN_ARITHMETIC(name) {#name, name##_baseline, name##_v3, name##_v4}
+#else  // one level
+#define FASTNN_ARITHMETIC(name) {#name, name##_baseline, name##_baseline, name##_baseline}
 #endif
-  (void)level;  // the baseline, and every level of a machine that has only one
-  return divide ? static_cast<Loop<T>>(divide_baseline) : static_cast<Loop<T>>(sqrt_baseline);
+constexpr Arithmetic kArithmetic[] = {FASTNN_ARITHMETIC(divide), FASTNN_ARITHMETIC(sqrt), FASTNN_ARITHMETIC(exp),
+                                      FASTNN_ARITHMETIC(random_bits)};
+#undef FASTNN_ARITHMETIC
+
+Loop arithmetic_loop(const std::string& operation, const std::string& level) {
+  for (const Arithmetic& found : kArithmetic) {
+    if (operation != found.operation) continue;
+#if defined(__x86_64__)
+    if (level == "v4" && __builtin_cpu_supports("avx512f")) return found.v4;
+    if (level == "v3" && __builtin_cpu_supports("avx2")) return found.v3;
+#endif
+    (void)level;  // the baseline, and every level of a machine that has only one
+    return found.baseline;
+  }
+  throw std::invalid_argument("operation: expected 'divide', 'sqrt', 'exp' or 'random_bits'");
 }
 
-template <class T>
-double time_arithmetic(const std::string& operation, const std::string& level, int repeats) {
-  constexpr std::int64_t n = 1024;  // both arrays stay in L1
-  std::vector<T> x(n), y(n);
-  for (std::int64_t i = 0; i < n; ++i) x[static_cast<std::size_t>(i)] = T(1) + T(i) / T(977);
-  const Loop<T> loop = arithmetic_loop<T>(operation, level);
+// Seconds per element.
+double bench_arithmetic(const std::string& operation, const std::string& level, int repeats) {
+  require(repeats > 0, "repeats: expected a positive number");
+  constexpr std::int64_t n = 4 * kBlock;  // both arrays stay in L1
+  std::vector<float> x(n), y(n);
+  for (std::int64_t i = 0; i < n; ++i) x[static_cast<std::size_t>(i)] = 1.0f + static_cast<float>(i) / 977.0f;
+  const Loop loop = arithmetic_loop(operation, level);
   const auto start = Clock::now();
   for (int r = 0; r < repeats; ++r) loop(y.data(), x.data(), n);
   return seconds_since(start) / (static_cast<double>(repeats) * n);
-}
-
-double bench_arithmetic(const std::string& operation, const std::string& level, bool is_double, int repeats) {
-  require(repeats > 0, "repeats: expected a positive number");
-  return is_double ? time_arithmetic<double>(operation, level, repeats)
-                   : time_arithmetic<float>(operation, level, repeats);
 }
 
 }  // namespace
@@ -344,8 +449,7 @@ void bind_bench(py::module_& m) {
         py::arg("repeats"), py::arg("threads"));
   m.def("_bench_read", &bench_read, py::arg("src"), py::arg("repeats"), py::arg("threads"));
   m.def("_bench_region", &bench_region, py::arg("repeats"), py::arg("gap"));
-  m.def("_bench_arithmetic", &bench_arithmetic, py::arg("operation"), py::arg("level"), py::arg("double"),
-        py::arg("repeats"));
+  m.def("_bench_arithmetic", &bench_arithmetic, py::arg("operation"), py::arg("level"), py::arg("repeats"));
   m.def("_cache_bytes", [] { return py::make_tuple(l2_bytes(), llc_bytes()); });
 }
 

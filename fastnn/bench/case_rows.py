@@ -18,7 +18,7 @@ from fastnn.bench import checks, roof
 from fastnn.bench.calls import direct, planned
 from fastnn.bench.ceilings import Ceilings
 from fastnn.bench.harness import Bound, Contender, Row, interleave
-from fastnn.bench.lineup import Bench, Lineup
+from fastnn.bench.lineup import Bench, Entry, Lineup
 from fastnn.bench.peers.base import Direction
 from fastnn.cases import MODELS, BatchNormCase, Case, OptimizerCase
 
@@ -26,6 +26,9 @@ __all__ = ["LARGE", "CaseRow", "elements"]
 
 LARGE = 1 << 20
 """Elements from which the roof is promised."""
+
+OTHER_PATHS = 1 << 16
+"""Elements from which kernels, fastnn's and others, may take other ways: threads, blocks, stores past the caches."""
 
 BLAS_SPIN_SECONDS = 0.05
 """After a matrix product, until its threads sleep."""
@@ -84,15 +87,29 @@ class CaseRow:
         return str(self.case.family)
 
     @property
-    def smallest(self) -> Any:
-        """Shape at which answers are checked."""
-        return min(self.case.bench, key=elements)
+    def checked(self) -> list[Any]:
+        """Shapes at which answers are checked: the smallest, and for a large row also the first that is large."""
+        shapes = sorted(self.case.bench, key=elements)
+        other = [shape for shape in shapes[1:] if OTHER_PATHS <= elements(shape) <= elements(self.shape)]
+        return [shapes[0], *other[:1]]
+
+    def _check_ours(self) -> None:
+        for shape in self.checked:
+            checks.check_ours(F, self.case, shape, self.direction)
+
+    def _answers(self, entry: Entry) -> bool | str:
+        """Whether the peer has the operation; or what is wrong with its answer at one of the shapes."""
+        for shape in self.checked:
+            answer = entry.answers(self.case, shape, self.direction)
+            if answer is not True:
+                return answer
+        return True
 
     def check(self, lineup: Lineup) -> None:
-        """Compare fastnn and the peers with the reference, at the case's smallest benchmark shape."""
-        checks.check_ours(F, self.case, self.smallest, self.direction)
+        """Compare fastnn and the peers with the reference."""
+        self._check_ours()
         for entry in lineup:
-            answer = entry.answers(self.case, self.smallest, self.direction)
+            answer = self._answers(entry)
             assert not isinstance(answer, str), f"{self.id}: {answer}"
 
     def prepare(self, inputs: dict[str, Any]) -> Prepared:
@@ -143,13 +160,13 @@ class CaseRow:
         """The peers to time, and what went wrong with the others."""
         contenders, errors = [], []
         for entry in lineup:
-            answer = entry.answers(self.case, self.smallest, self.direction)
+            answer = self._answers(entry)
             if isinstance(answer, str):
                 errors.append(answer)
             elif answer and entry.instance is not None:
                 try:
                     job = entry.instance.job(self.case, inputs, self.direction)
-                except Exception as error:  # it had an answer for the smallest shape
+                except Exception as error:  # it had an answer for smaller shapes
                     errors.append(f"{entry.label}: {error}")
                     continue
                 if job is not None:
@@ -167,7 +184,7 @@ class CaseRow:
         """
         settings, ceilings = bench.settings, bench.ceilings
         with settings.applied():
-            checks.check_ours(F, self.case, self.smallest, self.direction)
+            self._check_ours()
             inputs = newest_inputs(self.case, self.shape)
             ours = self.prepare(inputs)
             reread = self.reread(ours.traffic, inputs, ceilings)

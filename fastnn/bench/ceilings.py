@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import fastnn
 import fastnn._core as _core
 import fastnn.functional as F
-from fastnn.bench.harness import Contender, Settings, interleave
+from fastnn.bench.harness import Settings
 
 GRID = tuple(1 << k for k in range(13, 29))
 """Working sets of the ceiling table: 8 KB to 256 MB."""
@@ -127,43 +126,14 @@ class Ceilings:
     def cost(self, operation: str) -> float:
         """Seconds per float32 element on one thread, data in L1, of a "div", "sqrt", "exp" or "random_bits".
 
-        Division and square root are plain loops of the benchmark's own. Random bits are what dropout takes
-        beyond relu, and exp is what the softmax takes beyond relu: slopes over the size, so that calls do not
-        count.
+        Bare loops of the benchmark's own: a slower kernel must not raise its own roof.
         """
         key = (operation, self.settings.isa)
         if key not in self._costs:
-            if operation in ("div", "sqrt"):
-                name = "divide" if operation == "div" else "sqrt"
-                samples = [_core._bench_arithmetic(name, self.settings.isa, False, 200) for _ in range(9)]
-                self._costs[key] = statistics.median(samples)
-            else:
-                self._costs[key] = self._slope(operation)
+            name = "divide" if operation == "div" else operation
+            samples = [_core._bench_arithmetic(name, self.settings.isa, 200) for _ in range(9)]
+            self._costs[key] = statistics.median(samples)
         return self._costs[key]
-
-    def _slope(self, operation: str) -> float:
-        small, large = 256, 1024
-        rng = fastnn.random.Generator(0)
-        data = np.random.default_rng(2).standard_normal((large // 64, 64)).astype(np.float32)
-        labels = np.zeros(large // 64, np.int64)
-        out = np.empty_like(data)
-
-        def call(rows: int, which: str) -> Callable[[], Any]:
-            x, y, t = data[:rows], out[:rows], labels[:rows]
-            if which == "random_bits":
-                return lambda: F.dropout(x, 0.5, rng=rng, out=y)
-            if which == "exp":
-                return lambda: F.softmax_cross_entropy(x, t, out=y)
-            return lambda: F.relu(x, out=y)
-
-        contenders = [
-            Contender(f"{which} {n}", call(n // 64, which)) for which in (operation, "relu") for n in (small, large)
-        ]
-        thorough = Settings(1, self.settings.isa)  # a difference of differences, and cheap
-        with thorough.applied():
-            interleave(contenders, thorough)
-        low, high, relu_low, relu_high = (c.timing.low for c in contenders)
-        return max(0.0, (high - low) - (relu_high - relu_low)) / (large - small)
 
     @cached_property
     def region(self) -> dict[str, float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import importlib.util
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any, Literal
@@ -16,6 +18,12 @@ import fastnn
 
 #: A row is called noisy above this: interquartile range over median of its time or of its floor.
 WIDE = 0.2
+
+ENOUGH = 5
+"""Samples from which quartiles say something."""
+
+TIE, TIE_OF_FEW = 1.25, 1.1
+"""Largest ratio of a tie, and of one between fewer than `ENOUGH` samples: noise must not turn a defeat into a tie."""
 
 SAMPLE_SECONDS = 1e-3
 """Aimed-at length of one sample; calls shorter than this are repeated inside it."""
@@ -62,31 +70,44 @@ class Settings:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """fastnn at this level and number of threads."""
+        """fastnn at this level and number of threads, and BLAS at that number if it can be told."""
         level = fastnn.get_isa()
         fastnn.set_isa(self.isa)
         try:
-            with fastnn.threads(self.threads):
+            with fastnn.threads(self.threads), _blas_threads(self.threads):
                 yield
         finally:
             fastnn.set_isa(level)
 
 
+def blas_is_held() -> bool:
+    """Whether the number of threads reaches BLAS."""
+    return importlib.util.find_spec("threadpoolctl") is not None
+
+
+def _blas_threads(threads: int) -> AbstractContextManager[Any]:
+    if not blas_is_held():
+        return nullcontext()
+    limits: AbstractContextManager[Any] = importlib.import_module("threadpoolctl").threadpool_limits(threads, "blas")
+    return limits
+
+
 @dataclass(frozen=True)
 class Timing:
-    """Median and quartiles of samples."""
+    """Median and quartiles of so many samples."""
 
     value: float
     low: float
     high: float
+    count: int = field(default=ENOUGH, compare=False)
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Timing:
         """Of three samples or fewer the extremes instead of the quartiles."""
         if len(samples) < 4:
-            return cls(statistics.median(samples), min(samples), max(samples))
+            return cls(statistics.median(samples), min(samples), max(samples), len(samples))
         low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
-        return cls(middle, low, high)
+        return cls(middle, low, high, len(samples))
 
     @property
     def spread(self) -> float:
@@ -94,8 +115,14 @@ class Timing:
         return (self.high - self.low) / self.value
 
     def overlaps(self, other: Timing) -> bool:
-        """Whether the ranges between the quartiles meet: then the two are equal as far as was measured."""
+        """Whether the ranges between the quartiles meet."""
         return self.low <= other.high and other.low <= self.high
+
+    def ties(self, other: Timing) -> bool:
+        """Whether the two are equal as far as was measured: close to each other, and their ranges meet."""
+        small, large = sorted((self.value, other.value))
+        limit = TIE if min(self.count, other.count) >= ENOUGH else TIE_OF_FEW
+        return self.overlaps(other) and large <= limit * small
 
 
 @dataclass(frozen=True)
@@ -131,6 +158,8 @@ class Row:
         Interquartile range over median of the floor.
     peers : dict of str to Timing
         The peers that have this operation, in seconds, by label.
+    lesser : frozenset of str
+        Labels of the peers that do less work than fastnn: shown, but never the best.
     after_matmul : float
         Median of single calls, each right after a matrix product; zero where not measured.
     kept : int
@@ -161,6 +190,7 @@ class Row:
     roof: float = 0.0
     floor_spread: float = 0.0
     peers: dict[str, Timing] = field(default_factory=dict)
+    lesser: frozenset[str] = frozenset()
     after_matmul: float = 0.0
     kept: int = 0
     bound: Bound | None = None
@@ -202,8 +232,9 @@ class Row:
 
     @property
     def best_peer(self) -> str | None:
-        """Label of the fastest peer."""
-        return min(self.peers, key=lambda label: self.peers[label].value, default=None)
+        """Label of the fastest peer that does the same work."""
+        equal = [label for label in self.peers if label not in self.lesser]
+        return min(equal, key=lambda label: self.peers[label].value, default=None)
 
     @property
     def speedup(self) -> float | None:
@@ -213,7 +244,7 @@ class Row:
     @property
     def tie(self) -> bool:
         """Whether noise hides who is faster, fastnn or the fastest peer."""
-        return self.best_peer is not None and self.time.overlaps(self.peers[self.best_peer])
+        return self.best_peer is not None and self.time.ties(self.peers[self.best_peer])
 
     def remarks(self) -> list[str]:
         """Notes and errors, and peers whose spread is too wide for their ratio."""
@@ -298,6 +329,13 @@ class Contender:
         return Timing.of(self.samples)
 
 
+def _order(contenders: Sequence[Contender], index: int) -> Sequence[Contender]:
+    """Forwards, then backwards, then the same from the next on: nobody always follows the same neighbour."""
+    start = index // 2 % len(contenders)
+    turned = [*contenders[start:], *contenders[:start]]
+    return turned[::-1] if index % 2 else turned
+
+
 def interleave(contenders: Sequence[Contender], settings: Settings, judged: int | None = None) -> None:
     """Let the contenders take turns; if one of the first `judged` turned out noisy, once more as often."""
     for contender in contenders:
@@ -307,7 +345,7 @@ def interleave(contenders: Sequence[Contender], settings: Settings, judged: int 
     try:
         for _ in range(1 if settings.quick else 2):
             for index in range(max(c.rounds for c in contenders)):
-                for contender in contenders:
+                for contender in _order(contenders, index):
                     if index < contender.rounds:
                         contender.samples.append(contender.sample())
             if all(c.timing.spread <= WIDE for c in contenders[:judged]):

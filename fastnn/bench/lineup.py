@@ -34,17 +34,20 @@ class Entry:
         Whether ``--peers`` includes it.
     reason : str
         Why it is absent; empty if it runs.
+    version : str
+        Of the library; empty where there is none, or nobody has asked for it.
     instance : Peer or None
         None unless it runs.
     checked : dict
-        Whether it has an operation, or what is wrong with its answer.
+        Whether it has an operation at a shape, or what is wrong with its answer.
     """
 
     peer: type[Peer]
     asked: bool
     reason: str = ""
+    version: str = ""
     instance: Peer | None = None
-    checked: dict[tuple[str, str], bool | str] = field(default_factory=dict)
+    checked: dict[tuple[str, str, Any], bool | str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -61,6 +64,7 @@ class Entry:
         self.reason = self.peer.missing()
         if self.reason:
             return
+        self.version = self.peer.version()
         try:
             self.instance = self.peer(threads)
         except Exception as error:  # whatever a foreign library raises must not end the run
@@ -68,7 +72,7 @@ class Entry:
 
     def answers(self, case: Case, shape: Any, direction: Direction) -> bool | str:
         """Whether it has the operation; or, if its answer is wrong or it fails, what is wrong."""
-        key = (case.name, direction)
+        key = (case.name, direction, shape)
         if key not in self.checked:
             assert self.instance is not None
             try:
@@ -136,7 +140,7 @@ class Lineup:
             {
                 "name": entry.peer.name,
                 "label": entry.label,
-                "version": "" if entry.peer.missing() else entry.peer.version(),
+                "version": entry.version,
                 "state": entry.state,
                 "reason": entry.reason,
                 "capped": {isa: self.holds(entry.peer, isa)},

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,16 @@ from typing import Any
 import numpy as np
 
 import fastnn._core as _core
+from fastnn.bench.digest import geomean, slower
 
 __all__ = ["FORMAT", "assemble", "load", "machine", "merge", "missed", "save", "summarize"]
 
 FORMAT = 1
 
 Report = dict[str, Any]
+
+_NEEDED = ("machine", "settings", "rows", "complete", "peers", "ceilings", "curves", "errors", "summary")
+_NEEDED_OF_ROW = ("name", "isa", "unit", "value", "low", "high")
 
 _ENVIRONMENT = ("OPENBLAS_", "OMP_", "GOMP_", "MKL_", "BLIS_", "FASTNN_", "NPY_", "KMP_")
 """Beginnings of the environment variables that change what is measured."""
@@ -125,24 +128,20 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    contested = [row for row in rows if row["peers"]]
-    labels = dict.fromkeys(label for row in contested for label in row["peers"])
-    ratios = {label: [row["peers"][label]["ratio"] for row in contested if label in row["peers"]] for label in labels}
+    contested = [row for row in rows if row["best_peer"]]
+    labels = dict.fromkeys(label for row in rows for label in row["peers"])
+    ratios = {label: [row["peers"][label]["ratio"] for row in rows if label in row["peers"]] for label in labels}
     bound = [row for row in rows if row["bound"]]
     return {
         "rows": len(contested),
         "faster_than_every_peer": sum(row["speedup"] > 1 and not row["tie"] for row in contested),
         "ties": sum(row["tie"] for row in contested),
-        "slower": sum(row["speedup"] <= 1 and not row["tie"] for row in contested),
-        "geomean_best_peer": _geometric_mean([row["speedup"] for row in contested]),
-        "geomean": {label: _geometric_mean(values) for label, values in ratios.items()},
+        "slower": sum(map(slower, contested)),
+        "geomean_best_peer": geomean(row["speedup"] for row in contested),
+        "geomean": {label: geomean(values) for label, values in ratios.items()},
         "bounds_met": sum(row["verdict"] == "met" for row in bound),
         "bounds": len(bound),
     }
-
-
-def _geometric_mean(values: Sequence[float]) -> float | None:
-    return statistics.geometric_mean(values) if values else None
 
 
 def missed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -159,7 +158,7 @@ def missed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def save(report: Report, path: Path) -> None:
     """Write a report; the file is whole or not there, whatever happens meanwhile."""
     draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(_finite(report), indent=1, default=str, allow_nan=False))
+    draft.write_text(json.dumps(_finite(report), indent=1, allow_nan=False))
     draft.replace(path)
 
 
@@ -186,4 +185,10 @@ def load(path: Path) -> Report:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise ValueError(f"{path}: expected a bench.json of format {FORMAT}")
+    missing = [key for key in _NEEDED if key not in report]
+    missing += [
+        f"rows[{i}]: {key}" for i, row in enumerate(report.get("rows", ())) for key in _NEEDED_OF_ROW if key not in row
+    ]
+    if missing:
+        raise ValueError(f"{path}: not there: {', '.join(missing[:5])}")
     return report

@@ -40,13 +40,10 @@ class Traffic:
     ----------
     read, written : int
         Every input once, every output once.
-    reread : int
-        Bytes that have to be read a second time.
     """
 
     read: int
     written: int
-    reread: int = 0
 
     @property
     def total(self) -> int:

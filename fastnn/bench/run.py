@@ -20,14 +20,17 @@ from typing import Any
 import fastnn
 from fastnn.bench import compare, peers, report, rows, scaling, table
 from fastnn.bench.ceilings import Ceilings
-from fastnn.bench.harness import Row, Settings
+from fastnn.bench.harness import Row, Settings, blas_is_held
 from fastnn.bench.lineup import Bench, Lineup, needs_cap
 from fastnn.bench.progress import Progress
 
-__all__ = ["OPTIONS", "Results", "choose_levels", "choose_peers", "choose_threads", "main", "write"]
+__all__ = ["OPTIONS", "Results", "choose_levels", "choose_peers", "choose_threads", "main", "prepare_output", "write"]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
+
+PATIENCE = 3.0
+"""Seconds that a process has to end after it was told to."""
 
 _NAMES = ", ".join(dict.fromkeys(peer.name for peer in peers.PEERS))
 
@@ -44,7 +47,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--check": {"action": "store_true", "help": "fail if a row misses its bound or, with --compare, became slower"},
     "--compare": {"type": Path, "metavar": "OLD.json", "help": "show which rows differ from an earlier bench.json"},
-    "--threads": {"type": int, "metavar": "N", "help": "threads of all (default: fastnn's own choice)"},
+    "--threads": {
+        "type": int,
+        "metavar": "N",
+        "help": "threads of fastnn, of the peers that can be told, and of BLAS where threadpoolctl is installed "
+        "(default: fastnn's own choice)",
+    },
     "--isa": {"metavar": "LEVEL", "help": "measure this level only (default: v4 and v3, where available)"},
     "--out": {
         "type": Path,
@@ -160,7 +168,12 @@ class Results:
         content = report.assemble(
             command=self.command,
             started=self.started,
-            settings={"threads": settings.threads, "isa": list(self.levels), "quick": settings.quick},
+            settings={
+                "threads": settings.threads,
+                "isa": list(self.levels),
+                "quick": settings.quick,
+                "blas_held": blas_is_held(),
+            },
             peers=self.bench.lineup.as_json(settings.isa),
             ceilings=self.ceilings,
             rows=[row.as_json() for row in self.rows],
@@ -173,11 +186,26 @@ class Results:
         return content
 
 
+def prepare_output(directory: Path) -> None:
+    """Make the directory and write into it, before hours go into what will be written there.
+
+    Raises
+    ------
+    ValueError
+        If that fails.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out: cannot write to {directory}: {error}") from error
+
+
 def write(content: report.Report, directory: Path) -> None:
     """Write ``bench.json``, ``bench.txt``, ``report.html`` and the plots."""
     from fastnn.bench import page  # with matplotlib, where there is one
 
-    directory.mkdir(parents=True, exist_ok=True)
     report.save(content, directory / "bench.json")
     (directory / "bench.txt").write_text(table.text(content), encoding="utf-8")
     page.write(content, directory)
@@ -226,6 +254,8 @@ class Run:
         if not self.specs:
             raise ValueError(f"--only: expected a group or a part of a row's name, got {options.only}")
         self.old = report.load(options.compare) if options.compare else None
+        if options.out:
+            prepare_output(options.out)
         self.here = [level for level in levels if options.capped or not needs_cap(level)]
         self.elsewhere = [level for level in levels if level not in self.here]
         settings = Settings.of(threads, (self.here or self.elsewhere)[0], options.quick)
@@ -276,8 +306,7 @@ class Run:
             try:
                 process.wait()
             except KeyboardInterrupt:
-                process.send_signal(signal.SIGINT)
-                process.wait()
+                _interrupt(process)
                 raise
             finally:
                 path = Path(directory) / "bench.json"
@@ -305,6 +334,20 @@ class Run:
 _CHILD = "import sys; from fastnn.bench import run; sys.exit(run.main(sys.argv[1:]))"
 
 
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Pass Ctrl-C on and wait for the report; after another Ctrl-C, wait no longer than `PATIENCE`."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def _capped_environment() -> dict[str, str]:
     environment = dict(os.environ)
     for peer in peers.PEERS:
@@ -320,11 +363,14 @@ def main(argv: Sequence[str]) -> int:
         run = Run(options, shlex.join(["fastnn", "bench", *argv]))
     except ValueError as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        print("interrupted before anything was measured", file=sys.stderr)
+        return INTERRUPTED
     complete = run.execute()
     content = run.results.as_report(complete)
+    print(table.text(content), flush=True)
     if options.out:
         write(content, options.out)
-    print(table.text(content))
     failures = [f"missed: {line}" for line in report.missed(content["rows"])]
     if run.old is not None:
         comparison = compare.compare(run.old, content)

@@ -83,7 +83,7 @@ class StepRow:
     def measure(self, bench: Bench) -> Row:
         """Time fastnn's step, those of the peers and the products alone, all taking turns."""
         settings = bench.settings
-        peers, errors, notes = [], [], []
+        peers, errors, notes = [], [], {}
         with settings.applied():
             ours = Contender("fastnn", self._check_ours().call)
             products = Contender("products", self._products())
@@ -92,8 +92,8 @@ class StepRow:
                     errors.append(job)
                     continue
                 peers.append(Contender(label, job.call))
-                if job.network is not None:
-                    notes.append(f"{label}: without batch norm and dropout")
+                if job.network is not None and (missing := self.network.beyond(job.network)):
+                    notes[label] = f"{label}: without {' and '.join(missing)}, so never the best peer"
             rest = sum(row.limit(bench) for row in self.between())
             interleave([ours, products, *peers], settings, 2)
         limit: Timing = products.timing
@@ -109,8 +109,9 @@ class StepRow:
             roof=limit.value + rest,
             floor_spread=limit.spread,
             peers={peer.name: peer.timing for peer in peers},
+            lesser=frozenset(notes),
             bound=Bound("roof", 1.25),
-            notes=("floor: the matrix products alone", *notes),
+            notes=("floor: the matrix products alone", *notes.values()),
             errors=tuple(errors),
             samples=tuple(ours.samples),
         )

@@ -53,7 +53,6 @@ class Network:
     activation: Literal["relu"] = "relu"
     dropout: float = 0.0
     lr: float = 1e-3
-    optimizer: Literal["adam"] = "adam"
 
     @property
     def layers(self) -> int:
@@ -67,6 +66,11 @@ class Network:
     def without_extras(self) -> Network:
         """The same sizes without batch norm and dropout, for peers that have neither."""
         return replace(self, batch_norm=False, dropout=0.0)
+
+    def beyond(self, other: Network) -> list[str]:
+        """What this network has and the other lacks."""
+        parts = {"batch norm": self.batch_norm and not other.batch_norm, "dropout": self.dropout and not other.dropout}
+        return [name for name, more in parts.items() if more]
 
     def without_dropout(self) -> Network:
         """The network of the checks: random masks differ between libraries."""

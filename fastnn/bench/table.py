@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnn.bench import report as reports
 from fastnn.bench.compare import Change, Comparison
-from fastnn.bench.digest import measured, number, seconds, size
+from fastnn.bench.digest import limit, measured, number, seconds, size
 
 __all__ = ["comparison_text", "text"]
 
@@ -48,6 +48,8 @@ def _head(report: Report) -> str:
         f"{report['started']}",
     ]
     lines += [f"{name}={value}" for name, value in settings.get("environment", {}).items()]
+    if not settings.get("blas_held", True):
+        lines.append("BLAS and what calls it choose their own number of threads: threadpoolctl is not installed.")
     if not report["complete"]:
         lines.append("INCOMPLETE: the run was interrupted.")
     if settings["quick"]:
@@ -93,13 +95,6 @@ def _ratio(value: Any, digits: int = 2) -> str:
     return "" if known is None else f"{known:.{digits}f}"
 
 
-def _limit(row: Row) -> str:
-    bound = row["bound"]
-    if not bound:
-        return ""
-    return measured(row, bound["limit"]) if bound["of"] == "value" else f"{bound['limit']:g} {bound['of']}"
-
-
 def _verdict(row: Row) -> str:
     return " ".join(filter(None, [row["verdict"], "(noisy)" if row["noisy"] else ""]))
 
@@ -125,7 +120,7 @@ def _line(row: Row, peers: Sequence[str]) -> list[str]:
         seconds(row["after_matmul"]) if row["after_matmul"] else "",
         size(row["kept"]) if row["kept"] else "",
         f"{row['spread']:.0%}",
-        _limit(row),
+        limit(row),
         _verdict(row),
         "; ".join(row["notes"]),
     ]
