@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -517,7 +518,10 @@ def interrupt(step: str, *arguments: str, before: str = "pass") -> str:
     """Output of `fastnn bench` in a process of its own that gets a Ctrl-C at this step; `before` is run first."""
     code = f"import sys; from fastnn.bench import run; {before}; sys.exit(run.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    elsewhere = tempfile.gettempdir()  # in a checkout, the current directory would hide the installed package
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=elsewhere
+    ) as process:
         assert process.stderr is not None
         while not (line := process.stderr.readline()).startswith(f"{step}/"):
             assert line, process.wait(60)
@@ -559,7 +563,7 @@ def test_where_nothing_can_be_written_nothing_is_measured(tmp_path: Path, capsys
         run.main(["--quick", "--peers", "numpy", "--out", str(tmp_path / "file")])
     assert error.value.code == 2
     shown = capsys.readouterr()
-    assert "--out" in shown.err and "1/" not in shown.err
+    assert "--out" in shown.err and "\n1/" not in shown.err
 
 
 def test_interrupt_at_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -665,7 +669,9 @@ def test_interrupt_ends_that_process_too_and_keeps_what_it_has(tmp_path: Path) -
 def test_nothing_heavy_is_imported_for_the_command() -> None:
     heavy = {"matplotlib", "tqdm", "torch", "jax", "numba", "thinc", "sklearn", "Cython"}
     code = f"import sys, fastnn.bench.run; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    command = [sys.executable, "-c", code]
+    elsewhere = tempfile.gettempdir()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=elsewhere)
     assert done.stdout.strip() == "[]"
 
 
