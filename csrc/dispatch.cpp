@@ -4,17 +4,21 @@
 #include <stdexcept>
 
 extern "C" {
-#ifdef FASTNN_X86_LEVELS
+#ifdef FASTNN_HAS_v4
 extern const fastnn::KernelTable fastnn_kernels_v4;
+#endif
+#ifdef FASTNN_HAS_v3
 extern const fastnn::KernelTable fastnn_kernels_v3;
 #endif
+#ifdef FASTNN_HAS_baseline
 extern const fastnn::KernelTable fastnn_kernels_baseline;
+#endif
 }
 
 namespace fastnn {
 namespace dispatch {
 
-std::atomic<const KernelTable*> active{&fastnn_kernels_baseline};
+std::atomic<const KernelTable*> active{nullptr};
 
 namespace {
 
@@ -26,11 +30,15 @@ struct Level {
 
 const Level levels[] = {
 // Best first.
-#ifdef FASTNN_X86_LEVELS
+#ifdef FASTNN_HAS_v4
     {"v4", &fastnn_kernels_v4, [] { return __builtin_cpu_supports("x86-64-v4") != 0; }},
+#endif
+#ifdef FASTNN_HAS_v3
     {"v3", &fastnn_kernels_v3, [] { return __builtin_cpu_supports("x86-64-v3") != 0; }},
 #endif
+#ifdef FASTNN_HAS_baseline
     {"baseline", &fastnn_kernels_baseline, [] { return true; }},
+#endif
 };
 
 std::string joined(const std::vector<std::string>& names) {
@@ -56,7 +64,7 @@ void choose(const std::string& name, const char* what) {
 }  // namespace
 
 void initialise() {
-#ifdef FASTNN_X86_LEVELS
+#if defined(FASTNN_HAS_v3) || defined(FASTNN_HAS_v4)
   __builtin_cpu_init();
 #endif
   const char* wanted = std::getenv("FASTNN_ISA");
