@@ -17,113 +17,52 @@ def config() -> dict[str, Any]: ...
 def empty_cache() -> None: ...
 def cache_stats() -> dict[str, int]: ...
 def empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]: ...
-def _set_spin_bounded(bounded: bool) -> None: ...
 def _set_grain(ns: float) -> None: ...
 def _last_team() -> int: ...
 def _largest_team() -> int: ...
 def _set_cache_bytes(l2: int, llc: int) -> None: ...
 def _cgroup_limits(root: str) -> dict[str, float]: ...
 
-# Kernel part: what fastnn.functional calls.  A tail is (activation, p0, p1, threshold, seed, position, first).
+# Kernel part: what fastnn.functional calls.
 Array: TypeAlias = NDArray[Any]
 
 def activation_names() -> tuple[str, ...]: ...
 def activation_builtins(
     name: str, defaults: dict[str, float], from_output: Callable[..., bool] | None, doc: str, backward_doc: str
 ) -> tuple[Callable[..., Array], Callable[..., Array]]: ...
-def bias_act(
-    x: Array,
-    bias: Array | None,
-    residual: Array | None,
-    out: Array | None,
-    channel_axis: int,
-    activation: int,
-    p0: float,
-    p1: float,
-    threshold: int,
-    seed: int,
-    position: int,
-    first: int,
-    /,
-) -> Array: ...
-def bias_act_backward(
-    dy: Array,
-    kept: Array | None,
-    kept_is_output: bool,
-    bias: Array | None,
-    residual: Array | None,
-    dx: Array | None,
-    want_dbias: bool,
-    channel_axis: int,
-    activation: int,
-    p0: float,
-    p1: float,
-    threshold: int,
-    seed: int,
-    position: int,
-    first: int,
-    /,
-) -> tuple[Array, Array | None]: ...
-def batch_norm_train(
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    pre_bias: Array | None,
-    residual: Array | None,
-    out: Array | None,
-    running_mean: Array | None,
-    running_var: Array | None,
-    momentum: float,
-    eps: float,
-    nonfinite: int,
-    channel_axis: int,
-    activation: int,
-    p0: float,
-    p1: float,
-    threshold: int,
-    seed: int,
-    position: int,
-    first: int,
-    /,
-) -> tuple[Array, Array, Array]: ...
-def batch_norm_infer(
-    x: Array,
-    running_mean: Array,
-    running_var: Array,
-    weight: Array | None,
-    bias: Array | None,
-    pre_bias: Array | None,
-    residual: Array | None,
-    out: Array | None,
-    eps: float,
-    channel_axis: int,
-    activation: int,
-    p0: float,
-    p1: float,
-    /,
-) -> Array: ...
-def batch_norm_backward(
-    dy: Array,
-    x: Array,
-    mean: Array,
-    invstd: Array,
-    weight: Array | None,
-    bias: Array | None,
-    pre_bias: Array | None,
-    residual: Array | None,
-    dx: Array | None,
-    channel_axis: int,
-    activation: int,
-    p0: float,
-    p1: float,
-    threshold: int,
-    seed: int,
-    position: int,
-    first: int,
-    /,
-) -> tuple[Array, Array, Array, Array | None, Array | None]: ...
-def channel_sum(x: Array, out: Array | None, channel_axis: int, /) -> Array: ...
-def softmax_cross_entropy(logits: Array, labels: Array, out: Array | None, /) -> tuple[float, Array]: ...
+def builtin(
+    name: str, parameters: Sequence[str], positional: int, defaults: dict[str, Any], doc: str
+) -> Any: ...
+def builtin_names() -> list[str]: ...
+def set_activations(specs: dict[str, Any]) -> None: ...
+def set_default_generator(generator: GeneratorState) -> None: ...
+
+class Spec:
+    """What kernels need of an activation; base of `fastnn.functional.activations.ActivationSpec`."""
+
+    id: int
+    p0: float
+    p1: float
+    from_output: bool
+    sign_only: bool
+
+class GeneratorState:
+    """Seed and position; base of `fastnn.random.Generator`."""
+
+    seed: int
+    position: int
+
+class Saved:
+    """What a forward pass keeps for its backward pass: arrays by reference, and small ones of its own."""
+
+    @property
+    def arrays(self) -> tuple[Array, ...]: ...
+    @property
+    def own_nbytes(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __getattr__(self, name: str) -> Array | None: ...
+
 def optimizer_names() -> tuple[str, ...]: ...
 def optimizer_step(
     name: str,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fastnn._core as _core
 from fastnn._checks import check_number
 
 __all__ = ["Generator", "default_generator", "effective_p", "keep_threshold", "manual_seed"]
@@ -64,7 +65,7 @@ def _uint64(value: Any, name: str) -> int:
     return number
 
 
-class Generator:
+class Generator(_core.GeneratorState):
     """Source of random streams: each `draw` hands out the next stream position of one seed.
 
     Give every thread its own generator (with its own seed): a draw is not atomic.
@@ -85,7 +86,7 @@ class Generator:
     (7, 1)
     """
 
-    __slots__ = ("position", "seed")
+    __slots__ = ()
 
     def __init__(self, seed: int, position: int = 0) -> None:
         self.seed = _uint64(seed, "seed")
@@ -113,12 +114,16 @@ class Generator:
         seed, position = _uint64(state["seed"], "seed"), _uint64(state["position"], "position")
         self.seed, self.position = seed, position
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.seed, self.position)
+
     def __repr__(self) -> str:
         return f"Generator(seed={self.seed}, position={self.position})"
 
 
 default_generator = Generator(0)
 """The generator of every op that is not given one (``rng=None``)."""
+_core.set_default_generator(default_generator)
 
 
 def manual_seed(seed: int) -> Generator:

@@ -86,7 +86,7 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: F.relu_backward(a.dy, a.wide), TypeError, "x"),
     (lambda a: F.leaky_relu(a.half), TypeError, "x"),
     (lambda a: F.leaky_relu_backward(a.half, a.x), TypeError, "dy"),
-    (lambda a: F.leaky_relu(a.x, "steep"), TypeError, "leaky_relu"),
+    (lambda a: F.leaky_relu(a.x, "steep"), TypeError, "negative_slope"),
     (lambda a: F.bias_act(a.half), TypeError, "x"),
     (lambda a: F.bias_act(a.x, a.bias.astype(np.float64)), TypeError, "bias"),
     (lambda a: F.bias_act(a.x, residual=a.wide), TypeError, "residual"),

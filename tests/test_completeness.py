@@ -50,10 +50,21 @@ def test_op_has_a_case(op: str) -> None:
 def test_op_calls_a_kernel(op: str) -> None:
     function = getattr(F, op)
     if inspect.isbuiltin(function):
-        assert op.removesuffix("_backward") in _core.activation_names()
+        assert op in _core.builtin_names() or op.removesuffix("_backward") in _core.activation_names()
     else:
         called = set(function.__code__.co_names) & set(dir(_core))
         assert called, f"{op} calls nothing of _core"
+
+
+def test_every_builtin_is_declared() -> None:
+    assert set(_core.builtin_names()) <= set(OPS)
+
+
+def test_declaration_and_extension_must_agree() -> None:
+    with pytest.raises(ValueError, match="agree on the parameters"):
+        _core.builtin("channel_sum", ["x", "axis", "out"], 1, {}, "")
+    with pytest.raises(ValueError, match="no builtin"):
+        _core.builtin("channel_product", ["x"], 1, {}, "")
 
 
 @pytest.mark.parametrize("module", [F, reference], ids=["functional", "reference"])
@@ -111,9 +122,9 @@ def test_optimizer_has_all_its_faces(name: str) -> None:
 
 def test_stub_and_extension_have_the_same_names() -> None:
     declared = {
-        node.name if isinstance(node, ast.FunctionDef) else node.target.id  # type: ignore[union-attr]
+        node.target.id if isinstance(node, ast.AnnAssign) else node.name  # type: ignore[union-attr]
         for node in ast.parse(STUB.read_text()).body
-        if isinstance(node, ast.FunctionDef | ast.AnnAssign)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AnnAssign)
     } - {"Array"}
     present = {name for name in dir(_core) if not name.startswith("__") or name == "__version__"}
     assert declared == present

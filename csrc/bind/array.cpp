@@ -2,6 +2,7 @@
 
 #include <pybind11/numpy.h>  // for its table of NumPy's C API: no NumPy headers are needed to build
 
+#include <algorithm>
 #include <string>
 
 #include "../memory.hpp"
@@ -218,6 +219,19 @@ Array in(py::handle h, const char* name, const Array& like) {
   return ArrayMaker::input(h, like.dtype());
 }
 
+Array in(py::handle h, const char* name, const Shape& like) {
+  require_dtype(h, name, like.dtype);
+  if (proxy(h)->nd == like.ndim && like.ndim > Shape::kMost) {
+    const Array array = ArrayMaker::input(h, like.dtype);
+    if (array.size() == like.size) return array;
+    throw py::value_error(message(name, std::to_string(like.size) + " elements", std::to_string(array.size())));
+  }
+  Py_ssize_t dims[Shape::kMost];
+  std::copy_n(like.dims, std::min(like.ndim, Shape::kMost), dims);
+  require_shape(h, name, dims, std::min(like.ndim, Shape::kMost));
+  return ArrayMaker::input(h, like.dtype);
+}
+
 Array vec(py::handle h, const char* name, index n) {
   const Dtype dtype = float_dtype(h, name);
   require_length(h, name, n);
@@ -301,17 +315,27 @@ py::object object_or_none(const std::optional<Array>& a) {
   return a ? a->object() : py::none();
 }
 
+Shape shape_of(const Array& a) {
+  Shape shape{a.ndim(), a.dtype(), a.size(), {}};
+  for (int d = 0; d < std::min(a.ndim(), Shape::kMost); ++d) shape.dims[d] = a.shape(d);
+  return shape;
+}
+
+bool overlap(const Array& a, const Array& b) {
+  return a.low() < b.high() && b.low() < a.high();
+}
+
 void refuse_overlap(const Array& written, const char* written_name, const Array& other, const char* other_name,
                     bool exact_ok) {
-  if (written.high() <= other.low() || other.high() <= written.low()) return;
+  if (!overlap(written, other)) return;
   const bool exact = written.low() == other.low() && written.high() == other.high() && !other.copied();
   if (exact && exact_ok) return;
   throw py::value_error(message(written_name, std::string("memory of its own, apart from ") + other_name,
                                 exact ? "the same memory" : "memory that overlaps it"));
 }
 
-int normalise_axis(const Array& a, const char* name, int axis, const char* axis_name) {
-  if (axis >= -a.ndim() && axis < a.ndim()) return axis < 0 ? axis + a.ndim() : axis;
+int normalise_axis(const Array& a, const char* name, index axis, const char* axis_name) {
+  if (axis >= -a.ndim() && axis < a.ndim()) return static_cast<int>(axis < 0 ? axis + a.ndim() : axis);
   throw py::value_error(message(axis_name, "an axis of " + std::string(name) + " with shape " + shape_text(a.object()),
                                 std::to_string(axis)));
 }

@@ -56,9 +56,20 @@ class Array {
   bool copied_ = false;
 };
 
+// Shape and dtype of an array that is gone. Beyond 8 dimensions the size stands for the shape.
+struct Shape {
+  static constexpr int kMost = 8;
+  int ndim;
+  Dtype dtype;
+  index size;
+  index dims[kMost];
+};
+Shape shape_of(const Array& a);
+
 // Inputs: read-only is fine, any layout (a strided one is copied once).
 Array in(py::handle h, const char* name);
-Array in(py::handle h, const char* name, const Array& like);            // like's dtype and shape
+Array in(py::handle h, const char* name, const Array& like);  // like's dtype and shape
+Array in(py::handle h, const char* name, const Shape& like);
 Array vec(py::handle h, const char* name, index n);                     // shape (n,), float32 or float64
 Array vec(py::handle h, const char* name, index n, const Array& like);  // shape (n,), like's dtype
 Array integers(py::handle h, const char* name, index n);                // shape (n,), any integer dtype, as int64
@@ -85,6 +96,8 @@ template <class T>
 T* data_or_null(const std::optional<Array>& a) {
   return a ? a->data<T>() : nullptr;
 }
+// Whether memory of the two overlaps.
+bool overlap(const Array& a, const Array& b);
 // None for an absent array, as a return value.
 py::object object_or_none(const std::optional<Array>& a);
 
@@ -93,7 +106,7 @@ void refuse_overlap(const Array& written, const char* written_name, const Array&
                     bool exact_ok);
 
 // -ndim <= axis < ndim, made non-negative; ValueError otherwise.
-int normalise_axis(const Array& a, const char* name, int axis, const char* axis_name = "channel_axis");
+int normalise_axis(const Array& a, const char* name, index axis, const char* axis_name = "channel_axis");
 
 // Calls f(float{}) or f(double{}).
 template <class F>

@@ -1,90 +1,175 @@
+// bias_act, dropout and channel_sum: what follows a matrix product.
+#include <cstring>
+
 #include "../ops/ops.hpp"
 #include "epilogue_args.hpp"
+#include "saved.hpp"
 
 namespace fastnn {
 namespace {
 
-py::object bias_act_forward(py::handle x_, py::handle bias_, py::handle residual_, py::handle out_, int channel_axis,
-                            int act, double p0, double p1, int threshold, std::uint64_t seed, std::uint64_t position,
-                            index first) {
-  const TailArgs tail{act, p0, p1, threshold, seed, position, first};
-  const Array x = in(x_, "x");
-  View view{1, 1, x.size()};
-  if (!bias_.is_none()) view = view_of(x, normalise_axis(x, "x", channel_axis));
-  const std::optional<Array> bias = maybe_vec(bias_, "bias", view.channels, x);
-  const std::optional<Array> residual = maybe_in(residual_, "residual", x);
-  const Array y = out(out_, "out", x);
-  refuse_overlap(y, "out", x, "x", true);
-  if (bias) refuse_overlap(y, "out", *bias, "bias", false);
-  if (residual) refuse_overlap(y, "out", *residual, "residual", true);
+// The output where it determines the gradient, else the input; nothing without an activation.
+const SavedKind kBiasAct{"bias_act", {"kept", "residual", nullptr}};
+const SavedKind kDropout{"dropout", {nullptr}};
+
+struct BiasActNumbers {
+  Shape shape;
+  TailArgs tail;
+  index channel_axis;
+  bool kept_is_output, has_bias, has_residual;
+};
+
+struct DropoutNumbers {
+  Shape shape;
+  TailArgs tail;
+};
+
+template <class T>
+const T* copied(Saved& saved) {
+  return reinterpret_cast<const T*>(saved.block);
+}
+
+void run(const Array& x, const View& view, const std::optional<Array>& bias, const std::optional<Array>& residual,
+         const TailArgs& tail, const Array& y) {
   by_dtype(x, [&](auto t) {
     using T = decltype(t);
     const Computation computation(x.size());
-    const BiasAct<T> a{view, x.data<T>(), data_or_null<T>(bias), tail.epilogue<T>(residual), y.data<T>()};
-    bias_act(a);
+    bias_act(
+        BiasAct<T>{view, x.data<T>(), data_or_null<T>(bias), tail.epilogue<T>(data_or_null<T>(residual)), y.data<T>()});
   });
-  return y.object();
 }
 
-py::tuple bias_act_backward(py::handle dy_, py::handle kept_, bool kept_is_output, py::handle bias_,
-                            py::handle residual_, py::handle dx_, bool want_dbias, int channel_axis, int act, double p0,
-                            double p1, int threshold, std::uint64_t seed, std::uint64_t position, index first) {
-  const TailArgs tail{act, p0, p1, threshold, seed, position, first};
-  const Array dy = in(dy_, "dy");
-  const std::optional<Array> kept = maybe_in(kept_, "saved", dy);
+py::object bias_act_(const Arguments& a) {
+  enum { x_, bias_, residual_, activation_, dropout_, rng_, training_, channel_axis_, first_, out_ };
+  const bool training = a.truth(training_);
+  const Spec* const spec = spec_in(a, activation_);
+  const double p = probability(a, dropout_);
+  const double dropped = training ? p : 0;
+  const bool keeps_output = spec && spec->from_output && (dropped == 0 || spec->sign_only);
+  const bool keeps_input = training && spec && !keeps_output;
+
+  const Array x = in(a[x_], "x");
+  const index axis = a.integer(channel_axis_);
+  View view{1, 1, x.size()};
+  if (a.given(bias_)) view = view_of(x, normalise_axis(x, "x", axis));
+  const std::optional<Array> bias = maybe_vec(a[bias_], "bias", view.channels, x);
+  const std::optional<Array> residual = maybe_in(a[residual_], "residual", x);
+  TailArgs tail = tail_in(a, spec, dropped, first_, x.size());
+  const Array y = out(a[out_], "out", x);
+  if (a.given(out_)) {
+    refuse_overlap(y, "out", x, keeps_input ? "x, which backward of this activation needs" : "x", !keeps_input);
+    if (bias) refuse_overlap(y, "out", *bias, "bias", false);
+    if (residual)
+      refuse_overlap(y, "out", *residual,
+                     keeps_input ? "residual, which backward of this activation needs" : "residual", !keeps_input);
+  }
+  const Draw draw(a, rng_, tail);
+  run(x, view, bias, residual, tail, y);
+  if (!training) return tuple_of(y.object(), py::none());
+
+  const bool copies_bias = keeps_input && bias;
+  const py::object object = new_saved(kBiasAct, copies_bias ? bias->nbytes() : 0);
+  Saved& saved = saved_in(object);
+  if (keeps_input) {
+    keep(saved, 0, a[x_]);
+    keep(saved, 1, a[residual_]);
+  } else if (keeps_output) {
+    keep(saved, 0, y.object());
+  }
+  if (copies_bias) std::memcpy(saved.block, bias->raw(), bias->nbytes());
+  numbers_of<BiasActNumbers>(saved) = {shape_of(y), tail, axis, keeps_output, bias.has_value(), residual.has_value()};
+  return tuple_of(y.object(), object);
+}
+
+py::object bias_act_backward_(const Arguments& a) {
+  enum { dy_, saved_, out_ };
+  Saved& saved = saved_of(a[saved_], kBiasAct);
+  const BiasActNumbers& n = numbers_of<BiasActNumbers>(saved);
+  const Array dy = in(a[dy_], "dy", n.shape);
+  const std::optional<Array> kept = maybe_in(saved.arrays[0], "saved", dy);
+  const std::optional<Array> residual = maybe_in(saved.arrays[1], "the kept residual", dy);
   View view{1, 1, dy.size()};
-  if (want_dbias || !bias_.is_none()) view = view_of(dy, normalise_axis(dy, "dy", channel_axis));
-  const std::optional<Array> bias = maybe_vec(bias_, "bias", view.channels, dy);
-  const std::optional<Array> residual = maybe_in(residual_, "residual", dy);
-  if (act >= 0 && !kept) throw py::value_error("saved: expected the product or the output, got None");
-  const Array dx = out(dx_, "out", dy);
-  refuse_overlap(dx, "out", dy, "dy", true);
-  if (kept) refuse_overlap(dx, "out", *kept, "the kept array", true);
-  if (bias) refuse_overlap(dx, "out", *bias, "bias", false);
-  if (residual) refuse_overlap(dx, "out", *residual, "residual", true);
+  if (n.has_bias) view = view_of(dy, normalise_axis(dy, "dy", n.channel_axis));
+  // Without activation and dropout the gradient passes unchanged: dy itself is dx.
+  const bool passes = !a.given(out_) && !kept && n.tail.threshold < 0;
+  std::optional<Array> dx;
+  if (!passes) {
+    dx = out(a[out_], "out", dy);
+    refuse_overlap(*dx, "out", dy, "dy", true);
+    if (kept) refuse_overlap(*dx, "out", *kept, n.kept_is_output ? "the kept output" : "the kept x", n.kept_is_output);
+    if (residual) refuse_overlap(*dx, "out", *residual, "the kept residual", false);
+  }
   std::optional<Array> dbias;
-  if (want_dbias) dbias = empty({view.channels}, dy.dtype());
-  by_dtype(dy, [&](auto t) {
-    using T = decltype(t);
-    const Computation computation(dy.size());
-    const BiasActGradient<T> a{view,
-                               dy.data<T>(),
-                               data_or_null<T>(kept),
-                               data_or_null<T>(bias),
-                               kept_is_output,
-                               tail.epilogue<T>(residual),
-                               dx.data<T>(),
-                               data_or_null<T>(dbias)};
-    bias_act_gradient(a);
-  });
-  return py::make_tuple(dx.object(), object_or_none(dbias));
+  if (n.has_bias) dbias = empty({view.channels}, dy.dtype());
+  if (!passes || dbias)
+    by_dtype(dy, [&](auto t) {
+      using T = decltype(t);
+      const Computation computation(dy.size());
+      bias_act_gradient(BiasActGradient<T>{view, dy.data<T>(), data_or_null<T>(kept),
+                                           n.has_bias && kept && !n.kept_is_output ? copied<T>(saved) : nullptr,
+                                           n.kept_is_output, n.tail.epilogue<T>(data_or_null<T>(residual)),
+                                           data_or_null<T>(dx), data_or_null<T>(dbias)});
+    });
+  const py::object gradient = passes ? py::reinterpret_borrow<py::object>(a[dy_]) : dx->object();
+  const py::object sums = object_or_none(dbias);
+  return n.has_residual ? tuple_of(gradient, sums, gradient) : tuple_of(gradient, sums);
 }
 
-py::object channel_sum(py::handle x_, py::handle out_, int channel_axis) {
-  const Array x = in(x_, "x");
-  const View view = view_of(x, normalise_axis(x, "x", channel_axis));
-  const Array sums = out(out_, "out", {view.channels}, x.dtype());
+py::object dropout_(const Arguments& a) {
+  enum { x_, p_, training_, rng_, first_, out_ };
+  const double p = probability(a, p_);
+  const bool training = a.truth(training_);
+  const Array x = in(a[x_], "x");
+  TailArgs tail = tail_in(a, nullptr, training ? p : 0, first_, x.size());
+  const Array y = out(a[out_], "out", x);
+  if (a.given(out_)) refuse_overlap(y, "out", x, "x", true);
+  const Draw draw(a, rng_, tail);
+  run(x, {1, 1, x.size()}, std::nullopt, std::nullopt, tail, y);
+  if (!training) return tuple_of(y.object(), py::none());
+  const py::object saved = new_saved(kDropout, 0);
+  numbers_of<DropoutNumbers>(saved_in(saved)) = {shape_of(y), tail};
+  return tuple_of(y.object(), saved);
+}
+
+py::object dropout_backward_(const Arguments& a) {
+  enum { dy_, saved_, out_ };
+  const DropoutNumbers& n = numbers_of<DropoutNumbers>(saved_of(a[saved_], kDropout));
+  const Array dy = in(a[dy_], "dy", n.shape);
+  const Array dx = out(a[out_], "out", dy);
+  if (a.given(out_)) refuse_overlap(dx, "out", dy, "dy", true);
+  run(dy, {1, 1, dy.size()}, std::nullopt, std::nullopt, n.tail, dx);
+  return dx.object();
+}
+
+py::object channel_sum_(const Arguments& a) {
+  enum { x_, channel_axis_, out_ };
+  const Array x = in(a[x_], "x");
+  const View view = view_of(x, normalise_axis(x, "x", a.integer(channel_axis_)));
+  const Array sums = out(a[out_], "out", {view.channels}, x.dtype());
   refuse_overlap(sums, "out", x, "x", false);
   by_dtype(x, [&](auto t) {
     using T = decltype(t);
     const Computation computation(x.size());
-    BiasActGradient<T> a{};
-    a.view = view;
-    a.dy = x.data<T>();
-    a.tail.activation = -1;
-    a.tail.threshold = -1;
-    a.dbias = sums.data<T>();
-    bias_act_gradient(a);
+    BiasActGradient<T> gradient{};
+    gradient.view = view;
+    gradient.dy = x.data<T>();
+    gradient.tail = no_tail.epilogue<T>(nullptr);
+    gradient.dbias = sums.data<T>();
+    bias_act_gradient(gradient);
   });
   return sums.object();
 }
 
 }  // namespace
 
-void bind_bias_act(py::module_& m) {
-  m.def("bias_act", bias_act_forward);
-  m.def("bias_act_backward", bias_act_backward);
-  m.def("channel_sum", channel_sum);
+void bind_bias_act(py::module_&) {
+  define({"bias_act",
+          {"x", "bias", "residual", "activation", "dropout", "rng", "training", "channel_axis", "first", "out"},
+          bias_act_});
+  define({"bias_act_backward", {"dy", "saved", "out"}, bias_act_backward_});
+  define({"dropout", {"x", "p", "training", "rng", "first", "out"}, dropout_});
+  define({"dropout_backward", {"dy", "saved", "out"}, dropout_backward_});
+  define({"channel_sum", {"x", "channel_axis", "out"}, channel_sum_});
 }
 
 }  // namespace fastnn

@@ -101,20 +101,11 @@ bool valid(const fastnn_epilogue* e, index elements) {
                           e->first >= 0 && e->first <= std::numeric_limits<index>::max() - elements);
 }
 
-// As fastnn.random.keep_threshold: rounded to even, and only 1 drops everything.
-int keep_threshold(double p) {
-  if (p == 0) return -1;
-  if (p == 1) return 0;
-  return static_cast<int>(std::min(std::max(std::lrint((1 - p) * 65536), 1L), 65535L));
-}
-
 template <class T>
 Epilogue<T> tail_of(const fastnn_epilogue* given, const T* residual) {
   const fastnn_epilogue e = given ? *given : fastnn_epilogue{};
   const TailArgs tail{e.activation - 1, e.p0, e.p1, keep_threshold(e.dropout), e.seed, e.position, e.first};
-  Epilogue<T> result = tail.epilogue<T>(std::nullopt);
-  result.residual = residual;
-  return result;
+  return tail.epilogue(residual);
 }
 
 bool valid(const View& v) {

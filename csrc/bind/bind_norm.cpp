@@ -1,20 +1,58 @@
+// Batch norm. Statistics and copies of the channel parameters are kept in one block of memory.
 #include <cmath>
+#include <cstring>
 #include <string>
 
 #include "../ops/ops.hpp"
 #include "epilogue_args.hpp"
+#include "saved.hpp"
 
 namespace fastnn {
 namespace {
 
-// The arrays both ways of batch norm take.
+const SavedKind kBatchNorm{"batch_norm", {"x", "residual", nullptr}};
+
+struct BatchNormNumbers {
+  View view;
+  TailArgs tail;
+  bool has_weight, has_bias, has_pre_bias, has_residual;
+};
+
+// The block of a `Saved`: mean and 1 / standard deviation, then the parameters that are there.
+struct Block {
+  double *mean, *invstd;
+  unsigned char *weight, *bias, *pre_bias;
+
+  static std::size_t bytes(const BatchNormNumbers& n, std::size_t item) {
+    const std::size_t channels = static_cast<std::size_t>(n.view.channels);
+    return channels *
+           (2 * sizeof(double) + item * static_cast<std::size_t>(n.has_weight + n.has_bias + n.has_pre_bias));
+  }
+
+  Block(const Saved& saved, const BatchNormNumbers& n, std::size_t item) {
+    const std::size_t channels = static_cast<std::size_t>(n.view.channels);
+    mean = reinterpret_cast<double*>(saved.block);
+    invstd = mean + channels;
+    unsigned char* next = reinterpret_cast<unsigned char*>(invstd + channels);
+    const auto take = [&](bool there) {
+      unsigned char* const at = there ? next : nullptr;
+      if (there) next += channels * item;
+      return at;
+    };
+    weight = take(n.has_weight);
+    bias = take(n.has_bias);
+    pre_bias = take(n.has_pre_bias);
+  }
+};
+
+// The arrays of a forward pass.
 struct NormInputs {
   Array x;
   View view;
   std::optional<Array> weight, bias, pre_bias, residual;
 
   NormInputs(py::handle x_, py::handle weight_, py::handle bias_, py::handle pre_bias_, py::handle residual_,
-             int channel_axis)
+             index channel_axis)
       : x(in(x_, "x")) {
     if (x.ndim() < 2) throw py::value_error("x: expected at least 2 dimensions, got " + std::to_string(x.ndim()));
     view = view_of(x, normalise_axis(x, "x", channel_axis));
@@ -40,7 +78,7 @@ struct NormInputs {
             data_or_null<T>(weight),
             data_or_null<T>(bias),
             data_or_null<T>(pre_bias),
-            tail.epilogue<T>(residual),
+            tail.epilogue<T>(data_or_null<T>(residual)),
             eps,
             y.data<T>()};
   }
@@ -51,21 +89,69 @@ RunningStatistic statistic(const std::optional<Array>& a) {
   return {a->raw(), a->is_f32()};
 }
 
-py::tuple batch_norm_train_(py::handle x_, py::handle weight_, py::handle bias_, py::handle pre_bias_,
-                            py::handle residual_, py::handle out_, py::handle running_mean_, py::handle running_var_,
-                            double momentum, double eps, int nonfinite, int channel_axis, int act, double p0, double p1,
-                            int threshold, std::uint64_t seed, std::uint64_t position, index first) {
-  const TailArgs tail{act, p0, p1, threshold, seed, position, first};
-  const NormInputs inputs(x_, weight_, bias_, pre_bias_, residual_, channel_axis);
+Nonfinite nonfinite_in(const Arguments& a, int place) {
+  static const char* const names[] = {"error", "skip", "allow"};
+  if (PyUnicode_Check(a[place].ptr()))
+    for (int mode = 0; mode < 3; ++mode)
+      if (PyUnicode_CompareWithASCIIString(a[place].ptr(), names[mode]) == 0) return static_cast<Nonfinite>(mode);
+  throw py::value_error("nonfinite: expected 'error', 'skip' or 'allow', got " + std::string(py::repr(a[place])));
+}
+
+enum {
+  x_,
+  running_mean_,
+  running_var_,
+  weight_,
+  bias_,
+  training_,
+  momentum_,
+  eps_,
+  pre_bias_,
+  residual_,
+  activation_,
+  dropout_,
+  rng_,
+  channel_axis_,
+  nonfinite_,
+  first_,
+  out_
+};
+
+py::object infer(const Arguments& a, const NormInputs& inputs, const TailArgs& tail, double eps) {
+  if (!a.given(running_mean_) || !a.given(running_var_))
+    throw py::value_error("running_mean, running_var: expected arrays in inference, got None");
+  const Array running_mean = vec(a[running_mean_], "running_mean", inputs.view.channels);
+  const Array running_var = vec(a[running_var_], "running_var", inputs.view.channels);
+  const Array y = out(a[out_], "out", inputs.x);
+  if (a.given(out_)) {
+    inputs.refuse_overlaps(y, "out", true);
+    refuse_overlap(y, "out", running_mean, "running_mean", false);
+    refuse_overlap(y, "out", running_var, "running_var", false);
+  }
+  by_dtype(inputs.x, [&](auto t) {
+    using T = decltype(t);
+    const Computation computation(inputs.x.size());
+    batch_norm_infer(inputs.arguments<T>(tail, eps, y), statistic(running_mean), statistic(running_var));
+  });
+  return tuple_of(y.object(), py::none());
+}
+
+py::object train(const Arguments& a, const NormInputs& inputs, TailArgs& tail, double eps) {
+  const double momentum = a.number(momentum_);
+  if (!(momentum >= 0 && momentum <= 1))
+    throw py::value_error("momentum: expected a number in [0, 1], got " + std::string(py::str(a[momentum_])));
+  if (a.given(running_mean_) != a.given(running_var_))
+    throw py::value_error("running_mean, running_var: expected both or none");
+  const Nonfinite mode = nonfinite_in(a, nonfinite_);
   const View& v = inputs.view;
-  const std::optional<Array> running_mean = maybe_update_vec(running_mean_, "running_mean", v.channels);
-  const std::optional<Array> running_var = maybe_update_vec(running_var_, "running_var", v.channels);
+  const std::optional<Array> running_mean = maybe_update_vec(a[running_mean_], "running_mean", v.channels);
+  const std::optional<Array> running_var = maybe_update_vec(a[running_var_], "running_var", v.channels);
   if (v.outer * v.inner < 2)
     throw py::value_error("x: expected at least two values per channel in training, got " +
                           std::to_string(v.outer * v.inner) +
                           "; use a larger batch (drop a last batch of one), or training=False");
-  const Array y = out(out_, "out", inputs.x);
-  inputs.refuse_overlaps(y, "out", false);
+  const Array y = out(a[out_], "out", inputs.x);
+  if (a.given(out_)) inputs.refuse_overlaps(y, "out", false);
   if (running_mean && running_var) {
     refuse_overlap(*running_mean, "running_mean", *running_var, "running_var", false);
     refuse_overlap(y, "out", *running_mean, "running_mean", false);
@@ -73,87 +159,98 @@ py::tuple batch_norm_train_(py::handle x_, py::handle weight_, py::handle bias_,
     inputs.refuse_overlaps(*running_mean, "running_mean", false);
     inputs.refuse_overlaps(*running_var, "running_var", false);
   }
-  const Array mean = empty({v.channels}, Dtype::f64), invstd = empty({v.channels}, Dtype::f64);
-  const auto mode = static_cast<Nonfinite>(nonfinite);
+  const std::size_t item = inputs.x.is_f32() ? sizeof(float) : sizeof(double);
+  BatchNormNumbers numbers{v,
+                           tail,
+                           inputs.weight.has_value(),
+                           inputs.bias.has_value(),
+                           inputs.pre_bias.has_value(),
+                           inputs.residual.has_value()};
+  const py::object object = new_saved(kBatchNorm, Block::bytes(numbers, item));
+  Saved& saved = saved_in(object);
+  const Block block(saved, numbers, item);
+  const Draw draw(a, rng_, tail);
+  numbers.tail = tail;
   const index bad = by_dtype(inputs.x, [&](auto t) {
     using T = decltype(t);
     const Computation computation(inputs.x.size());
-    const BatchNorm<T> a = inputs.arguments<T>(tail, eps, y);
-    return batch_norm_train(a, momentum, mode, statistic(running_mean), statistic(running_var), mean.data<double>(),
-                            invstd.data<double>());
+    return batch_norm_train(inputs.arguments<T>(tail, eps, y), momentum, mode, statistic(running_mean),
+                            statistic(running_var), block.mean, block.invstd);
   });
-  if (bad >= 0 && mode == Nonfinite::error)
+  if (bad >= 0 && mode == Nonfinite::error) {
+    draw.undo();
     throw py::value_error("x: expected finite batch statistics, got infinity or NaN in channel " + std::to_string(bad) +
                           "; nonfinite='skip' or 'allow' goes on");
-  return py::make_tuple(y.object(), mean.object(), invstd.object());
+  }
+  keep(saved, 0, a[x_]);
+  keep(saved, 1, a[residual_]);
+  const auto copy = [](unsigned char* to, const std::optional<Array>& from) {
+    if (from) std::memcpy(to, from->raw(), from->nbytes());
+  };
+  copy(block.weight, inputs.weight);
+  copy(block.bias, inputs.bias);
+  copy(block.pre_bias, inputs.pre_bias);
+  numbers_of<BatchNormNumbers>(saved) = numbers;
+  return tuple_of(y.object(), object);
 }
 
-py::object batch_norm_infer_(py::handle x_, py::handle running_mean_, py::handle running_var_, py::handle weight_,
-                             py::handle bias_, py::handle pre_bias_, py::handle residual_, py::handle out_, double eps,
-                             int channel_axis, int act, double p0, double p1) {
-  const TailArgs tail{act, p0, p1, -1, 0, 0, 0};
-  const NormInputs inputs(x_, weight_, bias_, pre_bias_, residual_, channel_axis);
-  const Array running_mean = vec(running_mean_, "running_mean", inputs.view.channels);
-  const Array running_var = vec(running_var_, "running_var", inputs.view.channels);
-  const Array y = out(out_, "out", inputs.x);
-  inputs.refuse_overlaps(y, "out", true);
-  refuse_overlap(y, "out", running_mean, "running_mean", false);
-  refuse_overlap(y, "out", running_var, "running_var", false);
-  by_dtype(inputs.x, [&](auto t) {
-    using T = decltype(t);
-    const Computation computation(inputs.x.size());
-    const BatchNorm<T> a = inputs.arguments<T>(tail, eps, y);
-    batch_norm_infer(a, statistic(running_mean), statistic(running_var));
-  });
-  return y.object();
+py::object batch_norm_(const Arguments& a) {
+  const double eps = a.number(eps_), dropped = probability(a, dropout_);
+  if (!(eps > 0)) throw py::value_error("eps: expected a number > 0, got " + std::string(py::str(a[eps_])));
+  a.number(momentum_);
+  const bool training = a.truth(training_);
+  const Spec* const spec = spec_in(a, activation_);
+  const NormInputs inputs(a[x_], a[weight_], a[bias_], a[pre_bias_], a[residual_], a.integer(channel_axis_));
+  TailArgs tail = tail_in(a, spec, training ? dropped : 0, first_, inputs.x.size());
+  return training ? train(a, inputs, tail, eps) : infer(a, inputs, tail, eps);
 }
 
-py::tuple batch_norm_backward_(py::handle dy_, py::handle x_, py::handle mean_, py::handle invstd_, py::handle weight_,
-                               py::handle bias_, py::handle pre_bias_, py::handle residual_, py::handle dx_,
-                               int channel_axis, int act, double p0, double p1, int threshold, std::uint64_t seed,
-                               std::uint64_t position, index first) {
-  const TailArgs tail{act, p0, p1, threshold, seed, position, first};
-  const NormInputs inputs(x_, weight_, bias_, pre_bias_, residual_, channel_axis);
-  const View& v = inputs.view;
-  const Array dy = in(dy_, "dy", inputs.x);
-  const Array mean = vec(mean_, "mean", v.channels), invstd = vec(invstd_, "invstd", v.channels);
-  const Array dx = out(dx_, "out", inputs.x);
-  inputs.refuse_overlaps(dx, "out", false);
-  refuse_overlap(dx, "out", dy, "dy", true);
-  const Dtype dtype = inputs.x.dtype();
-  const Array dweight = empty({v.channels}, dtype), dbias = empty({v.channels}, dtype);
+py::object batch_norm_backward_(const Arguments& a) {
+  enum { dy_, saved_, dx_ };
+  Saved& saved = saved_of(a[saved_], kBatchNorm);
+  const BatchNormNumbers& n = numbers_of<BatchNormNumbers>(saved);
+  const Array x = in(saved.arrays[0], "the kept x");
+  const Array dy = in(a[dy_], "dy", x);
+  const Array dx = out(a[dx_], "out", x);
+  const std::optional<Array> residual = maybe_in(saved.arrays[1], "the kept residual", x);
+  if (a.given(dx_)) {
+    refuse_overlap(dx, "out", x, "the kept x", false);
+    if (residual) refuse_overlap(dx, "out", *residual, "the kept residual", false);
+    refuse_overlap(dx, "out", dy, "dy", true);
+  }
+  // Without activation and dropout the gradient of the residual is dy itself.
+  const bool passes = n.has_residual && n.tail.activation < 0 && n.tail.threshold < 0 && !overlap(dx, dy);
+  const Dtype dtype = x.dtype();
+  const Array dweight = empty({n.view.channels}, dtype), dbias = empty({n.view.channels}, dtype);
   std::optional<Array> dresidual, dpre_bias;
-  if (inputs.residual) dresidual = empty_like(inputs.x);
-  if (inputs.pre_bias) dpre_bias = empty({v.channels}, dtype);
-  by_dtype(inputs.x, [&](auto t) {
+  if (n.has_residual && !passes) dresidual = empty_like(x);
+  if (n.has_pre_bias) dpre_bias = empty({n.view.channels}, dtype);
+  by_dtype(x, [&](auto t) {
     using T = decltype(t);
-    const Computation computation(inputs.x.size());
-    const BatchNormGradient<T> a{v,
-                                 dy.data<T>(),
-                                 inputs.x.data<T>(),
-                                 mean.data<double>(),
-                                 invstd.data<double>(),
-                                 data_or_null<T>(inputs.weight),
-                                 data_or_null<T>(inputs.bias),
-                                 data_or_null<T>(inputs.pre_bias),
-                                 tail.epilogue<T>(inputs.residual),
-                                 dx.data<T>(),
-                                 dweight.data<T>(),
-                                 dbias.data<T>(),
-                                 data_or_null<T>(dresidual),
-                                 data_or_null<T>(dpre_bias)};
-    batch_norm_gradient(a);
+    const Block block(saved, n, sizeof(T));
+    const Computation computation(x.size());
+    batch_norm_gradient(BatchNormGradient<T>{
+        n.view, dy.data<T>(), x.data<T>(), block.mean, block.invstd, reinterpret_cast<const T*>(block.weight),
+        reinterpret_cast<const T*>(block.bias), reinterpret_cast<const T*>(block.pre_bias),
+        n.tail.epilogue<T>(passes ? nullptr : data_or_null<T>(residual)), dx.data<T>(), dweight.data<T>(),
+        dbias.data<T>(), data_or_null<T>(dresidual), data_or_null<T>(dpre_bias)});
   });
-  return py::make_tuple(dx.object(), dweight.object(), dbias.object(), object_or_none(dresidual),
-                        object_or_none(dpre_bias));
+  const py::object through = passes ? py::reinterpret_borrow<py::object>(a[dy_]) : object_or_none(dresidual);
+  if (n.has_residual && n.has_pre_bias)
+    return tuple_of(dx.object(), dweight.object(), dbias.object(), through, dpre_bias->object());
+  if (n.has_residual) return tuple_of(dx.object(), dweight.object(), dbias.object(), through);
+  if (n.has_pre_bias) return tuple_of(dx.object(), dweight.object(), dbias.object(), dpre_bias->object());
+  return tuple_of(dx.object(), dweight.object(), dbias.object());
 }
 
 }  // namespace
 
-void bind_norm(py::module_& m) {
-  m.def("batch_norm_train", batch_norm_train_);
-  m.def("batch_norm_infer", batch_norm_infer_);
-  m.def("batch_norm_backward", batch_norm_backward_);
+void bind_norm(py::module_&) {
+  define({"batch_norm",
+          {"x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps", "pre_bias", "residual",
+           "activation", "dropout", "rng", "channel_axis", "nonfinite", "first", "out"},
+          batch_norm_});
+  define({"batch_norm_backward", {"dy", "saved", "out"}, batch_norm_backward_});
 }
 
 }  // namespace fastnn

@@ -9,6 +9,7 @@
 #include "../parallel.hpp"
 #include "../system.hpp"
 #include "array.hpp"
+#include "builtin.hpp"
 
 namespace fastnn {
 namespace {
@@ -20,14 +21,23 @@ void set_num_threads(int n) {
   parallel::set_num_threads(n);
 }
 
-py::object empty_array(const std::vector<index>& shape, const py::object& dtype) {
-  for (const index n : shape)
-    if (n < 0) throw py::value_error("shape: expected no negative sizes, got " + std::to_string(n));
-  const py::dtype wanted = py::dtype::from_args(dtype);
-  const bool f32 = wanted.is(py::dtype::of<float>());
-  if (!f32 && !wanted.is(py::dtype::of<double>()))
+// Uninitialised, from the caching allocator where that is worth it. Layers call it for every product.
+py::object empty_(const Arguments& a) {
+  enum { shape_, dtype_ };
+  static const py::dtype f32 = py::dtype::of<float>(), f64 = py::dtype::of<double>();
+  py::object wanted = py::reinterpret_borrow<py::object>(a[dtype_]);
+  if (!wanted.is(f32) && !wanted.is(f64)) wanted = py::dtype::from_args(wanted);
+  if (!wanted.is(f32) && !wanted.is(f64))
     throw py::type_error("dtype: expected float32 or float64, got " + std::string(py::str(wanted)));
-  return empty(shape, f32 ? Dtype::f32 : Dtype::f64).object();
+  const auto sizes = py::reinterpret_borrow<py::tuple>(a[shape_]);
+  if (!PyTuple_Check(sizes.ptr())) throw py::type_error("shape: expected a tuple, got " + std::string(py::repr(sizes)));
+  std::vector<index> shape(sizes.size());
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    shape[d] = PyLong_AsLongLong(PyTuple_GET_ITEM(sizes.ptr(), static_cast<Py_ssize_t>(d)));
+    if (shape[d] == -1 && PyErr_Occurred()) throw py::error_already_set();
+    if (shape[d] < 0) throw py::value_error("shape: expected no negative sizes, got " + std::to_string(shape[d]));
+  }
+  return empty(shape, wanted.is(f32) ? Dtype::f32 : Dtype::f64).object();
 }
 
 py::dict cache_stats() {
@@ -84,8 +94,7 @@ void bind_runtime(py::module_& m) {
   m.def("config", &config);
   m.def("empty_cache", &memory::empty_cache);
   m.def("cache_stats", &cache_stats);
-  m.def("empty", &empty_array, py::arg("shape"), py::arg("dtype"));
-  m.def("_set_spin_bounded", &parallel::set_spin_bounded, py::arg("bounded"));
+  m.attr("empty") = make_builtin("empty", {"shape", "dtype"}, 2, py::dict(), "empty(shape, dtype)\n--\n\n", empty_);
   m.def("_set_grain", &parallel::set_grain, py::arg("ns"));
   m.def("_last_team", [] { return parallel::last_team_size.load(); });
   m.def("_largest_team", &parallel::largest_team);

@@ -1,9 +1,38 @@
-// The epilogue's arguments, as every producer takes them: activation, p0, p1, threshold, seed, position, first.
+// The epilogue's arguments, as every producer takes them: the activation's spec, dropout and its random stream.
 #pragma once
+#include <algorithm>
+#include <cmath>
+
 #include "../dispatch.hpp"
 #include "array.hpp"
+#include "builtin.hpp"
 
 namespace fastnn {
+
+// Bases of fastnn.functional.ActivationSpec and fastnn.random.Generator: what calls need of them, at hand without a
+// look into a dictionary of attributes.
+struct Spec {
+  PyObject_HEAD int id;
+  double p0, p1;
+  char from_output, sign_only;
+};
+
+struct Generator {
+  PyObject_HEAD unsigned long long seed, position;
+};
+
+// The argument `activation`: nullptr for None; ValueError for what is neither a name nor a spec.
+const Spec* spec_in(const Arguments& a, int place);
+
+// A probability; TypeError or ValueError for anything else.
+double probability(const Arguments& a, int place);
+
+// As fastnn.random.keep_threshold: rounded to even, and only 1 drops everything; -1: no dropout.
+inline int keep_threshold(double p) {
+  if (p == 0) return -1;
+  if (p == 1) return 0;
+  return static_cast<int>(std::min(std::max(std::lrint((1 - p) * 65536), 1L), 65535L));
+}
 
 struct TailArgs {
   int activation;
@@ -13,12 +42,9 @@ struct TailArgs {
   index first;
 
   template <class T>
-  Epilogue<T> epilogue(const std::optional<Array>& residual) const {
-    if (activation < -1 || activation >= kernels<T>().activation_count)
-      throw py::value_error("activation: expected a number below " + std::to_string(kernels<T>().activation_count) +
-                            ", got " + std::to_string(activation));
+  Epilogue<T> epilogue(const T* residual) const {
     Epilogue<T> e{};
-    e.residual = data_or_null<T>(residual);
+    e.residual = residual;
     e.activation = activation;
     e.p0 = static_cast<T>(p0);
     e.p1 = static_cast<T>(p1);
@@ -31,6 +57,23 @@ struct TailArgs {
     e.first = first;
     return e;
   }
+};
+
+constexpr TailArgs no_tail{-1, 0, 0, -1, 0, 0, 0};
+
+// The tail of a call on `elements` elements; nothing is drawn yet.
+TailArgs tail_in(const Arguments& a, const Spec* spec, double dropout, int first, index elements);
+
+// Draws a position of the stream for a tail with dropout, when everything else has been checked.
+class Draw {
+ public:
+  Draw(const Arguments& a, int rng, TailArgs& tail);
+  // Of a call that was refused after all: the position is given back, unless somebody has drawn since.
+  void undo() const;
+
+ private:
+  Generator* generator_ = nullptr;
+  unsigned long long position_ = 0;
 };
 
 // (outer, channels, inner) of an array along a non-negative axis.

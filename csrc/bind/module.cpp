@@ -6,6 +6,9 @@
 
 namespace fastnn {
 void bind_runtime(pybind11::module_& m);
+void bind_builtins(pybind11::module_& m);
+void bind_saved(pybind11::module_& m);
+void bind_epilogue(pybind11::module_& m);
 void bind_activations(pybind11::module_& m);
 void bind_bias_act(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
@@ -21,6 +24,9 @@ PYBIND11_MODULE(_core, m) {
   fastnn::memory::initialise();
   fastnn::parallel::initialise();
   fastnn::bind_runtime(m);
+  fastnn::bind_builtins(m);
+  fastnn::bind_saved(m);
+  fastnn::bind_epilogue(m);
   fastnn::bind_activations(m);
   fastnn::bind_bias_act(m);
   fastnn::bind_norm(m);

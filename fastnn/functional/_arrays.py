@@ -12,16 +12,6 @@ from fastnn._checks import check_array
 Array: TypeAlias = NDArray[Any]
 
 
-def copied(values: Array | None) -> Array | None:
-    """A copy: small arrays are saved so, lest an optimizer step before backward change the gradient."""
-    return None if values is None else values.copy()
-
-
-def total_nbytes(*arrays: Array | None) -> int:
-    """Bytes of all arrays given."""
-    return sum(array.nbytes for array in arrays if array is not None)
-
-
 def check_gradient(dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Check `dy` against the forward pass where the kernel has no saved array to compare it with."""
     check_array("dy", dy)

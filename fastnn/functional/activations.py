@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import fastnn._core as _core
 
@@ -15,7 +16,7 @@ _KERNEL_IDS = {name: index for index, name in enumerate(_core.activation_names()
 
 
 @dataclass(frozen=True)
-class ActivationSpec:
+class ActivationSpec(_core.Spec):
     """An activation with its parameters, as `activation=` takes it.
 
     Attributes
@@ -42,6 +43,9 @@ class ActivationSpec:
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.params.items())})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _spec, (self.name, dict(self.params))
 
 
 _DOC = """{formula}
@@ -136,7 +140,7 @@ class Activation:
         )
         self._from_output = from_output
         self._sign_only = sign_only
-        self.default_spec = self()
+        self.default_spec = _DEFAULT_SPECS[name] = self()
         ACTIVATIONS[name] = self
 
     def __call__(self, *args: float, **kwargs: float) -> ActivationSpec:
@@ -157,6 +161,13 @@ class Activation:
 
 ACTIVATIONS: dict[str, Activation] = {}
 """All activations by name."""
+
+_DEFAULT_SPECS: dict[str, ActivationSpec] = {}
+_core.set_activations(_DEFAULT_SPECS)
+
+
+def _spec(name: str, params: dict[str, float]) -> ActivationSpec:
+    return ACTIVATIONS[name](**params)
 
 
 def resolve(activation: str | ActivationSpec) -> ActivationSpec:

@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-import fastnn._core as _core
 from fastnn import random
-from fastnn._checks import check_index, check_saved
-from fastnn.functional._arrays import Array, check_gradient, copied, total_nbytes
-from fastnn.functional._epilogue import Tail, give_back, spec_of, tail, training_dropout
+from fastnn._core import Saved
+from fastnn.functional._arrays import Array
+from fastnn.functional._builtin import builtin
 from fastnn.functional.activations import ActivationSpec
 
-__all__ = ["BiasActSaved", "bias_act", "bias_act_backward"]
+__all__ = ["bias_act", "bias_act_backward"]
 
 
-class BiasActSaved:
-    """What `bias_act` keeps for `bias_act_backward`.
-
-    Attributes
-    ----------
-    kept : array or None
-        The output where it determines the gradient, else the input; None without an activation.  By
-        reference.
-    """
-
-    __slots__ = (
-        "bias",
-        "channel_axis",
-        "dtype",
-        "has_bias",
-        "has_residual",
-        "kept",
-        "kept_is_output",
-        "residual",
-        "shape",
-        "tail",
-    )
-
-    bias: Array | None
-    channel_axis: int
-    dtype: np.dtype[Any]
-    has_bias: bool
-    has_residual: bool
-    kept: Array | None
-    kept_is_output: bool
-    residual: Array | None
-    shape: tuple[int, ...]
-    tail: Tail
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays held, references included."""
-        return total_nbytes(self.kept, self.bias, self.residual)
-
-
+@builtin
 def bias_act(
     x: Array,
     bias: Array | None = None,
@@ -68,7 +24,7 @@ def bias_act(
     channel_axis: int = -1,
     first: int = 0,
     out: Array | None = None,
-) -> tuple[Array, BiasActSaved | None]:
+) -> tuple[Array, Saved | None]:
     """y = dropout(activation(x + bias + residual)): what follows a matrix product, in one pass.
 
     One array at most is kept for backward.  With relu, leaky_relu (positive slope), or any activation whose
@@ -99,7 +55,7 @@ def bias_act(
     Returns
     -------
     y : array like `x`
-    saved : BiasActSaved, or None without training
+    saved : Saved, or None without training
 
     Raises
     ------
@@ -108,41 +64,16 @@ def bias_act(
     ValueError
         For wrong shapes, `dropout` outside [0, 1], an unknown activation, a read-only or overlapping `out`.
     """
-    spec = spec_of(activation)
-    dropout = training_dropout("dropout", dropout, training)
-    keeps_output = spec is not None and spec.from_output and (dropout == 0.0 or spec.sign_only)
-    keeps_input = training and spec is not None and not keeps_output
-    if keeps_input and out is not None:
-        for name, array in (("x", x), ("residual", residual)):
-            if array is not None and np.may_share_memory(out, array):
-                raise ValueError(f"out: expected memory apart from {name}, which backward of {spec} needs")
-    if type(channel_axis) is not int:
-        channel_axis = check_index("channel_axis", channel_axis)
-    parameters = tail(x, spec, dropout, rng, first)
-    try:
-        y = _core.bias_act(x, bias, residual, out, channel_axis, *parameters)
-    except BaseException:
-        give_back(parameters, rng)
-        raise
-    if not training:
-        return y, None
-    saved = BiasActSaved()
-    saved.kept = x if keeps_input else y if keeps_output else None
-    saved.kept_is_output = keeps_output
-    saved.bias = copied(bias) if keeps_input else None
-    saved.residual = residual if keeps_input else None
-    saved.has_bias, saved.has_residual = bias is not None, residual is not None
-    saved.shape, saved.dtype, saved.channel_axis, saved.tail = y.shape, y.dtype, channel_axis, parameters
-    return y, saved
 
 
-def bias_act_backward(dy: Array, saved: BiasActSaved, *, out: Array | None = None) -> tuple[Array | None, ...]:
+@builtin
+def bias_act_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> tuple[Array | None, ...]:
     """Gradients of `bias_act`, in one pass.
 
     Parameters
     ----------
     dy : array like the output of `bias_act`
-    saved : BiasActSaved
+    saved : Saved
     out : array like `dy`, optional
         C-contiguous; receives dx.  May be `dy` or the output of `bias_act`, not a kept input.
 
@@ -159,27 +90,3 @@ def bias_act_backward(dy: Array, saved: BiasActSaved, *, out: Array | None = Non
     TypeError, ValueError
         For a `dy` that is not like the output, or an unsuitable `out`.
     """
-    check_saved(saved, BiasActSaved)
-    kept = saved.kept
-    if kept is None:
-        check_gradient(dy, saved.shape, saved.dtype)
-    elif out is not None and not saved.kept_is_output:
-        for name, array in (("x", kept), ("residual", saved.residual)):
-            if array is not None and np.may_share_memory(out, array):
-                raise ValueError(f"out: expected memory apart from the kept {name}, got memory that overlaps it")
-    if out is None and kept is None and saved.tail[3] < 0:
-        dx: Array = dy
-        dbias = _core.channel_sum(dy, None, saved.channel_axis) if saved.has_bias else None
-    else:
-        dx, dbias = _core.bias_act_backward(
-            dy,
-            kept,
-            saved.kept_is_output,
-            saved.bias,
-            saved.residual,
-            out,
-            saved.has_bias,
-            saved.channel_axis,
-            *saved.tail,
-        )
-    return (dx, dbias, dx) if saved.has_residual else (dx, dbias)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fastnn._core as _core
 from fastnn.functional._arrays import Array
+from fastnn.functional._builtin import builtin
 
 __all__ = ["softmax_cross_entropy"]
 
 
+@builtin
 def softmax_cross_entropy(logits: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
     """Mean over the rows of -log(softmax(logits)[label]), and its gradient (softmax - onehot) / N, in one
     pass.
@@ -35,4 +36,3 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, out: Array | None = N
     ValueError
         For wrong shapes, a label out of range, or an unsuitable `out`.
     """
-    return _core.softmax_cross_entropy(logits, labels, out)

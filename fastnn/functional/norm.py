@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-import fastnn._core as _core
 from fastnn import random
-from fastnn._checks import check_index, check_number, check_saved
-from fastnn.functional._arrays import Array, copied, total_nbytes
-from fastnn.functional._epilogue import Tail, give_back, spec_of, tail, training_dropout
+from fastnn._core import Saved
+from fastnn.functional._arrays import Array
+from fastnn.functional._builtin import builtin
 from fastnn.functional.activations import ActivationSpec
 
-__all__ = ["BatchNormSaved", "batch_norm", "batch_norm_backward"]
+__all__ = ["batch_norm", "batch_norm_backward"]
 
-_NONFINITE = {"error": 0, "skip": 1, "allow": 2}
-
-
-class BatchNormSaved:
-    """What `batch_norm` keeps for `batch_norm_backward`: its input by reference, and channel statistics."""
-
-    __slots__ = ("bias", "channel_axis", "invstd", "mean", "pre_bias", "residual", "tail", "weight", "x")
-
-    bias: Array | None
-    channel_axis: int
-    invstd: Array
-    mean: Array
-    pre_bias: Array | None
-    residual: Array | None
-    tail: Tail
-    weight: Array | None
-    x: Array
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays held, references included."""
-        return total_nbytes(self.x, self.mean, self.invstd, self.weight, self.bias, self.pre_bias, self.residual)
-
-
+@builtin
 def batch_norm(
     x: Array,
     running_mean: Array | None = None,
@@ -56,7 +30,7 @@ def batch_norm(
     nonfinite: str = "error",
     first: int = 0,
     out: Array | None = None,
-) -> tuple[Array, BatchNormSaved | None]:
+) -> tuple[Array, Saved | None]:
     """Batch normalisation, then residual, activation and dropout.
 
     With z = x + pre_bias, and mean and (biased) variance of z over all axes but the channel axis::
@@ -103,7 +77,7 @@ def batch_norm(
     Returns
     -------
     y : array like `x`
-    saved : BatchNormSaved, or None without training
+    saved : Saved, or None without training
 
     Raises
     ------
@@ -116,71 +90,10 @@ def batch_norm(
         ``nonfinite="error"``, for statistics that are not finite: the running statistics are then unchanged
         and `out` is unspecified.
     """
-    check_number("eps", eps)
-    check_number("momentum", momentum)
-    if type(channel_axis) is not int:
-        channel_axis = check_index("channel_axis", channel_axis)
-    if not eps > 0.0:
-        raise ValueError(f"eps: expected a number > 0, got {eps}")
-    spec = spec_of(activation)
-    dropout = training_dropout("dropout", dropout, training)
-    if not training:
-        if running_mean is None or running_var is None:
-            raise ValueError("running_mean, running_var: expected arrays in inference, got None")
-        act, p0, p1, *_ = tail(x, spec, 0.0, None, first)
-        return (
-            _core.batch_norm_infer(
-                x,
-                running_mean,
-                running_var,
-                weight,
-                bias,
-                pre_bias,
-                residual,
-                out,
-                eps,
-                channel_axis,
-                act,
-                p0,
-                p1,
-            ),
-            None,
-        )
-    if not 0.0 <= momentum <= 1.0:
-        raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
-    if (running_mean is None) != (running_var is None):
-        raise ValueError("running_mean, running_var: expected both or none")
-    if nonfinite not in _NONFINITE:
-        raise ValueError(f"nonfinite: expected 'error', 'skip' or 'allow', got {nonfinite!r}")
-    parameters = tail(x, spec, dropout, rng, first)
-    try:
-        y, mean, invstd = _core.batch_norm_train(
-            x,
-            weight,
-            bias,
-            pre_bias,
-            residual,
-            out,
-            running_mean,
-            running_var,
-            momentum,
-            eps,
-            _NONFINITE[nonfinite],
-            channel_axis,
-            *parameters,
-        )
-    except BaseException:
-        give_back(parameters, rng)
-        raise
-    saved = BatchNormSaved()
-    saved.x, saved.residual = x, residual
-    saved.mean, saved.invstd = mean, invstd
-    saved.weight, saved.bias, saved.pre_bias = copied(weight), copied(bias), copied(pre_bias)
-    saved.channel_axis, saved.tail = channel_axis, parameters
-    return y, saved
 
 
-def batch_norm_backward(dy: Array, saved: BatchNormSaved, *, out: Array | None = None) -> tuple[Array, ...]:
+@builtin
+def batch_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> tuple[Array, ...]:
     """Gradients of `batch_norm` in training.
 
     With g the gradient before residual, activation and dropout, zhat = (z - mean) / sqrt(var + eps), and
@@ -193,7 +106,7 @@ def batch_norm_backward(dy: Array, saved: BatchNormSaved, *, out: Array | None =
     Parameters
     ----------
     dy : array like the output of `batch_norm`
-    saved : BatchNormSaved
+    saved : Saved
     out : array like `dy`, optional
         C-contiguous; receives dx.  May be `dy`.
 
@@ -213,31 +126,3 @@ def batch_norm_backward(dy: Array, saved: BatchNormSaved, *, out: Array | None =
     TypeError, ValueError
         For a `dy` that is not like the output, or an unsuitable `out`.
     """
-    check_saved(saved, BatchNormSaved)
-    residual = saved.residual
-    if residual is not None and out is not None and np.may_share_memory(out, residual):
-        raise ValueError("out: expected memory apart from the kept residual, got memory that overlaps it")
-    parameters = saved.tail
-    passes_dy = (
-        residual is not None
-        and parameters[0] < 0
-        and parameters[3] < 0
-        and (out is None or not np.may_share_memory(out, dy))
-    )
-    dx, dweight, dbias, dresidual, dpre_bias = _core.batch_norm_backward(
-        dy,
-        saved.x,
-        saved.mean,
-        saved.invstd,
-        saved.weight,
-        saved.bias,
-        saved.pre_bias,
-        None if passes_dy else residual,
-        out,
-        saved.channel_axis,
-        *parameters,
-    )
-    if passes_dy:
-        dresidual = dy
-    gradients = (dx, dweight, dbias, dresidual, dpre_bias)
-    return tuple(gradient for gradient in gradients if gradient is not None)

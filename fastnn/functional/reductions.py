@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fastnn._core as _core
 from fastnn.functional._arrays import Array
+from fastnn.functional._builtin import builtin
 
 __all__ = ["channel_sum"]
 
 
+@builtin
 def channel_sum(x: Array, *, channel_axis: int = -1, out: Array | None = None) -> Array:
     """Sum over all axes but the channel axis: the gradient of a bias.
 
@@ -30,4 +31,3 @@ def channel_sum(x: Array, *, channel_axis: int = -1, out: Array | None = None) -
     ValueError
         For a `channel_axis` that `x` does not have, or an unsuitable `out`.
     """
-    return _core.channel_sum(x, out, channel_axis)

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-import fastnn._core as _core
 from fastnn import random
-from fastnn._checks import check_saved
-from fastnn.functional._arrays import Array, check_gradient
-from fastnn.functional._epilogue import Tail, give_back, tail, training_dropout
+from fastnn._core import Saved
+from fastnn.functional._arrays import Array
+from fastnn.functional._builtin import builtin
 
-__all__ = ["DropoutSaved", "dropout", "dropout_backward"]
-
-
-class DropoutSaved:
-    """What `dropout` keeps for `dropout_backward`: no mask, only its place in the random stream."""
-
-    __slots__ = ("dtype", "shape", "tail")
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    tail: Tail
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays held: none."""
-        return 0
+__all__ = ["dropout", "dropout_backward"]
 
 
+@builtin
 def dropout(
     x: Array,
     p: float = 0.5,
@@ -38,7 +19,7 @@ def dropout(
     rng: random.Generator | None = None,
     first: int = 0,
     out: Array | None = None,
-) -> tuple[Array, DropoutSaved | None]:
+) -> tuple[Array, Saved | None]:
     """y = x * scale for a random share of the elements, 0 for the others, infinite and NaN ones included.
 
     The share dropped is ``fastnn.random.effective_p(p)``, `p` rounded to a multiple of 1/65536, and
@@ -62,7 +43,7 @@ def dropout(
     Returns
     -------
     y : array like `x`
-    saved : DropoutSaved, or None without training
+    saved : Saved, or None without training
 
     Raises
     ------
@@ -71,26 +52,16 @@ def dropout(
     ValueError
         For `p` outside [0, 1], or a read-only or overlapping `out`.
     """
-    parameters = tail(x, None, training_dropout("p", p, training), rng, first)
-    try:
-        y = _core.bias_act(x, None, None, out, -1, *parameters)
-    except BaseException:
-        give_back(parameters, rng)
-        raise
-    if not training:
-        return y, None
-    saved = DropoutSaved()
-    saved.shape, saved.dtype, saved.tail = y.shape, y.dtype, parameters
-    return y, saved
 
 
-def dropout_backward(dy: Array, saved: DropoutSaved, *, out: Array | None = None) -> Array:
+@builtin
+def dropout_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> Array:
     """dx = dy * scale where the element was kept, 0 elsewhere.
 
     Parameters
     ----------
     dy : array like the output of `dropout`
-    saved : DropoutSaved
+    saved : Saved
     out : array like `dy`, optional
         C-contiguous; receives dx.  May be `dy`.
 
@@ -103,6 +74,3 @@ def dropout_backward(dy: Array, saved: DropoutSaved, *, out: Array | None = None
     TypeError, ValueError
         For a `dy` that is not like the output, or an unsuitable `out`.
     """
-    check_saved(saved, DropoutSaved)
-    check_gradient(dy, saved.shape, saved.dtype)
-    return _core.bias_act(dy, None, None, out, -1, *saved.tail)

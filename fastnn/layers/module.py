@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import _core
 from fastnn._state import check_state
 
 __all__ = ["Module", "Parameter", "Saved"]
@@ -65,9 +66,17 @@ def kept_arrays(saved: Any) -> Iterator[NDArray[Any]]:
     elif isinstance(saved, (tuple, list)):
         for part in saved:
             yield from kept_arrays(part)
-    elif hasattr(saved, "nbytes"):  # what a function of fastnn.functional or fastnn.reference has kept
-        for name in getattr(saved, "__slots__", None) or vars(saved):
-            yield from kept_arrays(getattr(saved, name))
+    elif isinstance(saved, _core.Saved):
+        yield from saved.arrays
+    elif hasattr(saved, "nbytes"):  # what a function of fastnn.reference has kept
+        yield from kept_arrays(list(vars(saved).values()))
+
+
+def _own_nbytes(saved: Any) -> int:
+    """Bytes of the small arrays that functions of `fastnn.functional` have copied."""
+    if isinstance(saved, (tuple, list)):
+        return sum(map(_own_nbytes, saved))
+    return saved.own_nbytes if isinstance(saved, _core.Saved) else 0
 
 
 class Saved(tuple[Any, ...]):
@@ -81,7 +90,8 @@ class Saved(tuple[Any, ...]):
 
     @property
     def nbytes(self) -> int:
-        return sum({(a.__array_interface__["data"][0], a.nbytes): a.nbytes for a in kept_arrays(self)}.values())
+        distinct = {(a.__array_interface__["data"][0], a.nbytes): a.nbytes for a in kept_arrays(self)}
+        return sum(distinct.values()) + _own_nbytes(self)
 
 
 class _Nothing:

@@ -1,0 +1,117 @@
+#include "saved.hpp"
+
+#include <cstring>
+#include <string>
+
+#include "builtin.hpp"
+
+namespace fastnn {
+namespace {
+
+PyTypeObject* saved_type = nullptr;
+
+Saved& self_of(PyObject* object) {
+  return *reinterpret_cast<Saved*>(object);
+}
+
+// Arrays of numbers refer to nothing, so there are no cycles for the garbage collector to find.
+void dealloc(PyObject* object) {
+  Saved& self = self_of(object);
+  for (PyObject* array : self.arrays) Py_XDECREF(array);
+  delete[] self.block;
+  PyTypeObject* const type = Py_TYPE(object);
+  PyObject_Free(object);
+  Py_DECREF(type);
+}
+
+PyObject* arrays(PyObject* object, void*) {
+  py::list list;
+  for (PyObject* array : self_of(object).arrays)
+    if (array != Py_None) list.append(py::handle(array));
+  return py::tuple(list).release().ptr();
+}
+
+PyObject* own_nbytes(PyObject* object, void*) {
+  return PyLong_FromSize_t(self_of(object).block_bytes);
+}
+
+PyObject* nbytes(PyObject* object, void*) {
+  std::size_t bytes = self_of(object).block_bytes;
+  for (PyObject* array : self_of(object).arrays)
+    if (array != Py_None) bytes += py::handle(array).attr("nbytes").cast<std::size_t>();
+  return PyLong_FromSize_t(bytes);
+}
+
+PyObject* attribute(PyObject* object, PyObject* name) {
+  PyObject* const found = PyObject_GenericGetAttr(object, name);
+  if (found != nullptr || !PyErr_ExceptionMatches(PyExc_AttributeError)) return found;
+  const SavedKind& kind = *self_of(object).kind;
+  for (int k = 0; k < kMaxKept && kind.arrays[k] != nullptr; ++k)
+    if (PyUnicode_CompareWithASCIIString(name, kind.arrays[k]) == 0) {
+      PyErr_Clear();
+      return py::handle(self_of(object).arrays[k]).inc_ref().ptr();
+    }
+  return nullptr;
+}
+
+PyObject* repr(PyObject* object) {
+  std::string text = "<kept by " + std::string(self_of(object).kind->op) + ":";
+  const SavedKind& kind = *self_of(object).kind;
+  for (int k = 0; k < kMaxKept && kind.arrays[k] != nullptr; ++k) {
+    PyObject* const array = self_of(object).arrays[k];
+    if (array != Py_None)
+      text += std::string(" ") + kind.arrays[k] + " " + std::string(py::str(py::handle(array).attr("shape")));
+  }
+  text += " and " + std::to_string(self_of(object).block_bytes) + " bytes of its own>";
+  return PyUnicode_FromString(text.c_str());
+}
+
+}  // namespace
+
+py::object new_saved(const SavedKind& kind, std::size_t bytes) {
+  auto block = bytes > 0 ? std::unique_ptr<unsigned char[]>(new unsigned char[bytes]) : nullptr;
+  Saved* const self = PyObject_New(Saved, saved_type);
+  if (self == nullptr) throw py::error_already_set();
+  self->kind = &kind;
+  for (PyObject*& array : self->arrays) {
+    Py_INCREF(Py_None);
+    array = Py_None;
+  }
+  self->block = block.release();
+  self->block_bytes = bytes;
+  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(self));
+}
+
+Saved& saved_of(py::handle h, const SavedKind& kind) {
+  if (Py_TYPE(h.ptr()) == saved_type && self_of(h.ptr()).kind == &kind) return self_of(h.ptr());
+  std::string got = py::str(py::type::of(h).attr("__module__")).cast<std::string>() + "." +
+                    py::str(py::type::of(h).attr("__qualname__")).cast<std::string>();
+  if (Py_TYPE(h.ptr()) == saved_type) got = "what " + std::string(self_of(h.ptr()).kind->op) + " has kept";
+  throw py::type_error("saved: expected what fastnn.functional." + std::string(kind.op) + " has kept, got " + got +
+                       "; a backward pass runs on the implementation that ran its forward pass, inside use_reference "
+                       "or outside");
+}
+
+void bind_saved(py::module_& m) {
+  static PyGetSetDef getters[] = {
+      {"arrays", arrays, nullptr, "All arrays held by reference.", nullptr},
+      {"own_nbytes", own_nbytes, nullptr, "Bytes of the small arrays that were copied.", nullptr},
+      {"nbytes", nbytes, nullptr, "Bytes of everything held, references included.", nullptr},
+      {nullptr, nullptr, nullptr, nullptr, nullptr}};
+  static PyType_Slot slots[] = {
+      {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
+      {Py_tp_getset, getters},
+      {Py_tp_getattro, reinterpret_cast<void*>(attribute)},
+      {Py_tp_repr, reinterpret_cast<void*>(repr)},
+      {Py_tp_doc, const_cast<char*>("What a forward pass keeps for its backward pass: arrays by reference, and small "
+                                    "ones of its own.")},
+      {0, nullptr}};
+  static PyType_Spec spec = {"fastnn._core.Saved", sizeof(Saved), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+  PyObject* const type = PyType_FromSpec(&spec);
+  if (type == nullptr) throw py::error_already_set();
+  saved_type = reinterpret_cast<PyTypeObject*>(type);
+  m.attr("Saved") = py::reinterpret_steal<py::object>(type);
+}
+
+}  // namespace fastnn
