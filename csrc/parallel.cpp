@@ -7,16 +7,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <exception>
 #include <mutex>
 #include <stdexcept>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
-
 #include "memory.hpp"
 #include "system.hpp"
+#include "team.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -33,25 +29,24 @@ namespace {
 std::atomic<int> largest_team_size{1};
 std::atomic<int> explicit_threads{0};
 std::atomic<bool> explicit_from_environment{false};
-std::atomic<bool> forced{false};        // _set_grain: tests choose, not the policy
-std::atomic<bool> spin_bounded{false};  // workers go to sleep soon after a region
+std::atomic<bool> forced{false};  // _set_grain: tests choose, not the policy
 std::atomic<bool> forked{false};
 double quota = 0.0;
 
-// Held while a region runs. A second Python thread that finds it taken runs serial: two teams on the same
-// cores would only fight.
+// Held while a loop runs. A second Python thread that finds it taken runs serial: there is one team for all.
 std::mutex region;
 
-// An idle worker spins for about 20 us with our setting (GOMP_SPINCOUNT=1000); within that a region is cheap.
-constexpr std::int64_t spin_window_ns = 20000;
+constexpr std::int64_t watch_ns = static_cast<std::int64_t>(team::watch_ns);
 
-// Of the calling thread, because libgomp keeps one team per calling thread.
+// Serial work of the calling thread since its last loop, in calls that follow each other closely.
 struct History {
-  std::int64_t region_end = -1000000000;  // when its last region ended
-  std::int64_t call_end = -1000000000;    // when its last call of 8 us or more ended
-  double streak_ns = 0.0;                 // serial work since then, in calls closer than the spin window
+  std::int64_t call_end = -1000000000;  // when its last call of 8 us or more ended
+  double streak_ns = 0.0;
 };
 thread_local History history;
+thread_local bool inside = false;  // a loop of the team
+
+std::atomic<std::int64_t> loop_end{-1000000000};  // when the team's last loop ended: it is awake for a while
 
 std::int64_t now_ns() {
   using namespace std::chrono;
@@ -96,19 +91,18 @@ Choice threads_now() {
 }
 
 int choose(index tasks, double cost_ns, std::int64_t now) {
-  if (!has_openmp() || forked.load(std::memory_order_relaxed) || inside_region()) return 1;
+  if (!has_openmp() || forked.load(std::memory_order_relaxed) || inside || inside_region()) return 1;
   double most = static_cast<double>(tasks);
   if (!forced.load(std::memory_order_relaxed)) {
-    const bool bounded = spin_bounded.load(std::memory_order_relaxed);
-    if (now - history.region_end <= spin_window_ns) {
+    if (now - loop_end.load(std::memory_order_relaxed) <= watch_ns) {
       most = std::min(most, cost_ns / (hot_break_even_ns / 2));
     } else {
       // Calls in a row that are each too short would stay serial for ever. Once they have cost what a
-      // wake-up costs, one of them pays it and the rest find the team hot.
-      const bool in_a_row = bounded && now - history.call_end <= spin_window_ns;
-      const double work = cost_ns + (in_a_row ? history.streak_ns : 0.0);
-      if (work < (bounded ? cold_break_even_ns : unbounded_spin_break_even_ns)) return 1;
-      most = std::min(most, work / (cold_break_even_ns / 2));
+      // wake-up costs, one of them pays it and the rest find the team awake.
+      const double work = cost_ns + (now - history.call_end <= watch_ns ? history.streak_ns : 0.0);
+      const double break_even = std::max(least_cold_break_even_ns, 1.5 * team::waking_ns());
+      if (work < break_even) return 1;
+      most = std::min(most, work / (break_even / 2));
     }
   }
   return static_cast<int>(std::min(most, static_cast<double>(threads_now().threads)));
@@ -119,62 +113,16 @@ void run_serial(index tasks, Body body, void* context) {
   body(context, 0, tasks);
 }
 
-// A woken worker is often put on its waker's CPU, where it can start only once the caller sleeps at the join, and the
-// scheduler may leave it there for half a second (measured: twice the time for every region). A worker that finds
-// itself there steps aside: it forbids itself that CPU and at once allows it again, which moves it and changes nothing
-// else.
-void step_aside([[maybe_unused]] int caller_cpu) {
-#if defined(__linux__)
-  if (caller_cpu < 0 || sched_getcpu() != caller_cpu) return;
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
-  cpu_set_t others = allowed;
-  CPU_CLR(caller_cpu, &others);
-  if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
-#endif
-}
-
-int current_cpu() {
-#if defined(__linux__)
-  return sched_getcpu();
-#else
-  return -1;
-#endif
-}
-
-void run_team([[maybe_unused]] int threads, index tasks, Body body, void* context) {
-  std::exception_ptr failure;
-  std::mutex failure_mutex;
-  int team = 1;
-  const int caller_cpu = current_cpu();
-#ifdef _OPENMP
-#pragma omp parallel num_threads(threads)
-#endif
-  {
-    int member = 0, members = 1;
-#ifdef _OPENMP
-    member = omp_get_thread_num();
-    members = omp_get_num_threads();
-#endif
-    if (member == 0)
-      team = members;
-    else
-      step_aside(caller_cpu);
-    const index share = tasks / members, extra = tasks % members;
-    const index begin = member * share + std::min<index>(member, extra);
-    const index end = begin + share + (member < extra ? 1 : 0);
-    const FloatMode guard;
-    try {
-      if (begin < end) body(context, begin, end);
-    } catch (...) {
-      const std::lock_guard<std::mutex> lock(failure_mutex);
-      if (failure == nullptr) failure = std::current_exception();
-    }
-  }
-  last_team_size.store(team, std::memory_order_relaxed);
-  if (team > largest_team_size.load(std::memory_order_relaxed))  // nobody else writes: a region is under way
-    largest_team_size.store(team, std::memory_order_relaxed);
-  if (failure != nullptr) std::rethrow_exception(failure);
+void run_team(int threads, index tasks, Body body, void* context) {
+  struct Inside {
+    Inside() { inside = true; }
+    ~Inside() { inside = false; }
+  } const mark;
+  const int took_part =
+      team::run(team::recruit(threads - 1), tasks, body, context, forced.load(std::memory_order_relaxed));
+  last_team_size.store(took_part, std::memory_order_relaxed);
+  if (took_part > largest_team_size.load(std::memory_order_relaxed))  // nobody else writes: a loop is under way
+    largest_team_size.store(took_part, std::memory_order_relaxed);
 }
 
 // fork() copies the process with only the calling thread in it: a team opened in the child would wait for
@@ -215,13 +163,14 @@ void run(index tasks, double cost_ns, Body body, void* context) {
     std::unique_lock<std::mutex> only_one(region, std::try_to_lock);
     if (only_one.owns_lock()) {
       run_team(threads, tasks, body, context);
-      history.region_end = history.call_end = now_ns();
+      history.call_end = now_ns();
       history.streak_ns = 0.0;
+      loop_end.store(history.call_end, std::memory_order_relaxed);
       return;
     }
   }
   run_serial(tasks, body, context);
-  if (start - history.call_end > spin_window_ns) history.streak_ns = 0.0;
+  if (start - history.call_end > watch_ns) history.streak_ns = 0.0;
   history.streak_ns += cost_ns;
   history.call_end = now_ns();
 }
@@ -262,10 +211,6 @@ double cpu_quota() {
 void set_grain(double ns) {
   forced.store(ns >= 0.0);
   least_cost_ns.store(ns >= 0.0 ? ns : hot_break_even_ns);
-}
-
-void set_spin_bounded(bool bounded) {
-  spin_bounded.store(bounded);
 }
 
 bool has_openmp() {

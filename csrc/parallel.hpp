@@ -16,13 +16,10 @@ namespace fastnn {
 
 namespace parallel {
 
-// Break-even points in nanoseconds of estimated serial work (_core._set_grain(0) replaces both for tests).
-// Waking a sleeping libgomp worker takes up to 90 us, joining a spinning one 0.5 us.
+// Break-even points in nanoseconds of estimated serial work (_core._set_grain(0) replaces both for tests): a team that
+// is awake joins a loop in well under 1 us. What it costs to wake one is measured as it happens (team::waking_ns).
 constexpr double hot_break_even_ns = 8e3;
-constexpr double cold_break_even_ns = 200e3;
-// With libgomp's default spin (5 to 8 ms of a whole core after every region) a region costs whoever computes
-// next, most often the BLAS: when the spin is not bounded, short regions are not worth it.
-constexpr double unbounded_spin_break_even_ns = 2e6;
+constexpr double least_cold_break_even_ns = 20e3;
 
 constexpr int max_threads = 4096;
 
@@ -84,7 +81,6 @@ int num_threads();                 // what a large enough call on this thread wo
 std::string num_threads_source();  // where that number comes from
 double cpu_quota();                // CPUs allowed by the cgroup, 0 when unlimited
 void set_grain(double ns);         // least work that is cut, in ns; negative: the policy above
-void set_spin_bounded(bool bounded);
 bool has_openmp();
 std::string runtime_path();  // the OpenMP library in use, "" without one
 

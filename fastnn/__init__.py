@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# First: it loads the extension, with libgomp's spin setting around it.
+# First: it loads the extension.
 from ._runtime import (
     __version__,
     available_isas,

@@ -1,12 +1,10 @@
-"""Threads, ISA level, memory, and how the compiled extension is loaded.
+"""Threads, ISA level, memory, and the compiled extension.
 
-Everything else imports ``_core`` after this module has run, because libgomp reads its spin setting
-once, when it is loaded.
+Everything else imports ``_core`` after this module has run: it says what to do where the extension is missing.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,44 +21,8 @@ __all__ = [
     "threads",
 ]
 
-# Spins an idle OpenMP worker waits for the next region: about 20 us. libgomp's default is about 300,000, which
-# keeps a core busy for milliseconds after every region, while the BLAS next in line wants it.
-_SPIN_COUNT = 1000
-
 _HERE = Path(__file__).resolve().parent
 
-
-def _libgomp_is_loaded() -> bool:
-    """Whether a libgomp is in the process that our extension would share (a hashed copy in a wheel is private)."""
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        return False
-    return any(os.path.basename(line.rpartition(" ")[2]).startswith("libgomp.so") for line in lines)
-
-
-def _spin_plan() -> tuple[bool, bool, str]:
-    """Decide libgomp's spin setting: (set it while loading, is it bounded then, in words)."""
-    ours = os.environ.get("FASTNN_SPIN", "")
-    if ours not in ("", "keep"):
-        raise ImportError(f"FASTNN_SPIN: expected 'keep' or nothing, got {ours!r}")
-    count, policy = os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY")
-    if count is not None:
-        bounded = count.strip().isdecimal() and int(count) <= 10 * _SPIN_COUNT
-        return False, bounded, f"GOMP_SPINCOUNT={count} from the environment"
-    if policy is not None:
-        return False, policy.strip().lower() == "passive", f"OMP_WAIT_POLICY={policy} from the environment"
-    if ours == "keep":
-        return False, False, "libgomp's default (FASTNN_SPIN=keep)"
-    bundled = (_HERE.parent / "fastnn_kernels.libs").is_dir()
-    if not bundled and _libgomp_is_loaded():
-        return False, False, "libgomp's default (it was loaded before fastnn)"
-    return True, True, f"GOMP_SPINCOUNT={_SPIN_COUNT}, set by fastnn while loading"
-
-
-_set_spin, _bounded, _spin_text = _spin_plan()
-if _set_spin:
-    os.environ["GOMP_SPINCOUNT"] = str(_SPIN_COUNT)
 try:
     import fastnn._core as _core  # not `from . import`, which hides that the module is missing
 except ModuleNotFoundError as error:
@@ -70,18 +32,8 @@ except ModuleNotFoundError as error:
         f"fastnn's compiled extension (_core) is not in {_HERE}. Install the package with `pip install .` in the "
         "source tree, and run Python outside that tree, which hides the installed package."
     ) from error
-finally:
-    if _set_spin:
-        del os.environ["GOMP_SPINCOUNT"]
 
 __version__: str = _core.__version__
-
-_config = _core.config()
-if _config["openmp"] and "libgomp" not in os.path.basename(_config["openmp_runtime"]):
-    _bounded, _spin_text = False, "the OpenMP runtime's own (not libgomp)"
-elif not _config["openmp"]:
-    _bounded, _spin_text = False, "none"
-_core._set_spin_bounded(_bounded)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -189,7 +141,6 @@ def show_config() -> None:
         "CPU affinity": f"{c['affinity_cpus']} CPUs" if c["affinity_cpus"] else "unknown",
         "cgroup CPU quota": quota,
         "OpenMP runtime": openmp,
-        "spin": _spin_text,
         "caches": f"L2 {_bytes_text(c['l2_bytes'])}, last level {_bytes_text(c['llc_bytes'])}",
         "array cache": f"{_bytes_text(cache['idle'])} idle, {_bytes_text(cache['in_use'])} in use, "
         f"keeps at most {_bytes_text(cache['limit'])}",

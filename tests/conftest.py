@@ -39,11 +39,7 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     ) -> subprocess.CompletedProcess[str]:
         path = tmp_path / "script.py"
         path.write_text(script)
-        variables = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith("FASTNN_") and k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
-        }
+        variables = {k: v for k, v in os.environ.items() if not k.startswith("FASTNN_") and k != "OMP_NUM_THREADS"}
         for key, value in (env or {}).items():
             if value is None:
                 variables.pop(key, None)

@@ -94,6 +94,25 @@ thread.join()
 assert not failed, failed
 parent_region()
 """,
+    "a child of another thread, which ends there": """
+failed = []
+def work():
+    try:
+        parent_region()
+        if (pid := os.fork()) == 0:
+            serial_child()
+            return  # the thread ends, and with it the child, whose main thread it now is
+        assert wait(pid) == 0
+    except BaseException as error:
+        failed.append(error)
+parent = os.getpid()
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+if os.getpid() != parent:
+    sys.exit(0)
+assert not failed, failed
+""",
     "while other threads are inside": """
 stop = threading.Event()
 def work():

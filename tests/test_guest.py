@@ -11,7 +11,6 @@ import pytest
 
 import fastnn
 import fastnn.functional as F
-from fastnn import _runtime
 
 IMPORTS = """
 import sys
@@ -40,7 +39,7 @@ def test_import_alone_loads_no_heavy_part(run_python) -> None:
     assert heavy.isdisjoint(loaded)
 
 
-def test_environment_is_put_back(run_python) -> None:
+def test_environment_is_left_alone(run_python) -> None:
     script = """
 import ctypes, os
 before = dict(os.environ)
@@ -201,64 +200,6 @@ for threads, values in ((1, inputs[1]), (3, inputs[2])):
         )
     )
     run_python(script)
-
-
-@pytest.fixture
-def clean_spin(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("FASTNN_SPIN", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(_runtime, "_libgomp_is_loaded", lambda: False)
-    return monkeypatch
-
-
-@pytest.mark.parametrize(
-    ("env", "loaded", "bundled", "expected"),
-    [
-        ({}, False, False, (True, True)),
-        ({}, True, False, (False, False)),
-        ({}, True, True, (True, True)),
-        ({"FASTNN_SPIN": "keep"}, False, False, (False, False)),
-        ({"FASTNN_SPIN": "keep"}, True, True, (False, False)),
-        ({"GOMP_SPINCOUNT": "100"}, False, False, (False, True)),
-        ({"GOMP_SPINCOUNT": "5000000"}, False, False, (False, False)),
-        ({"GOMP_SPINCOUNT": "infinity"}, False, True, (False, False)),
-        ({"OMP_WAIT_POLICY": "PASSIVE"}, True, False, (False, True)),
-        ({"OMP_WAIT_POLICY": "active"}, False, False, (False, False)),
-    ],
-)
-def test_spin_plan(
-    clean_spin: pytest.MonkeyPatch, tmp_path, env: dict[str, str], loaded: bool, bundled: bool, expected: tuple
-) -> None:
-    for name, value in env.items():
-        clean_spin.setenv(name, value)
-    clean_spin.setattr(_runtime, "_libgomp_is_loaded", lambda: loaded)
-    clean_spin.setattr(_runtime, "_HERE", tmp_path / "fastnn")
-    if bundled:
-        (tmp_path / "fastnn_kernels.libs").mkdir()
-    assert _runtime._spin_plan()[:2] == expected
-
-
-def test_unknown_spin_is_refused(run_python) -> None:
-    done = run_python("import fastnn", env={"FASTNN_SPIN": "fast"}, status=1)
-    assert "FASTNN_SPIN: expected 'keep' or nothing, got 'fast'" in done.stderr
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_loaded_libgomp_is_seen(run_python) -> None:
-    script = """
-import ctypes
-try:
-    ctypes.CDLL("libgomp.so.1")
-except OSError:
-    print("no libgomp")
-else:
-    import fastnn
-    fastnn.show_config()
-"""
-    shown = run_python(script).stdout
-    if "no libgomp" in shown or "built serial" in shown or ".libs" in shown:
-        pytest.skip("no libgomp that would be shared")
-    assert "it was loaded before fastnn" in shown
 
 
 def test_no_symbol_of_ours_is_exported() -> None:

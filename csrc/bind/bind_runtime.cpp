@@ -8,6 +8,7 @@
 #include "../memory.hpp"
 #include "../parallel.hpp"
 #include "../system.hpp"
+#include "../team.hpp"
 #include "array.hpp"
 #include "builtin.hpp"
 
@@ -96,6 +97,7 @@ void bind_runtime(py::module_& m) {
   m.def("cache_stats", &cache_stats);
   m.attr("empty") = make_builtin("empty", {"shape", "dtype"}, 2, py::dict(), "empty(shape, dtype)\n--\n\n", empty_);
   m.def("_set_grain", &parallel::set_grain, py::arg("ns"));
+  m.def("_waking_ns", &team::waking_ns);
   m.def("_last_team", [] { return parallel::last_team_size.load(); });
   m.def("_largest_team", &parallel::largest_team);
   m.def("_set_cache_bytes", &set_cache_bytes, py::arg("l2"), py::arg("llc"));
