@@ -5,9 +5,13 @@ With pytest-benchmark (extra ``bench``) its table and its JSON show the rows as 
 
 from __future__ import annotations
 
+import os
 import shlex
 
 import pytest
+
+if "OMP_WAIT_POLICY" not in os.environ:  # before libgomp is loaded; see fastnn.cli
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from fastnn.bench import compare, report, rows, run, table
 from fastnn.bench.ceilings import Ceilings

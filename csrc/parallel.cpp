@@ -1,6 +1,5 @@
 #include "parallel.hpp"
 
-#include <dlfcn.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -13,10 +12,6 @@
 #include "memory.hpp"
 #include "system.hpp"
 #include "team.hpp"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace fastnn {
 namespace parallel {
@@ -53,22 +48,6 @@ std::int64_t now_ns() {
   return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
-#ifdef _OPENMP
-int openmp_threads() {
-  return omp_get_max_threads();
-}
-bool inside_region() {
-  return omp_in_parallel() != 0;
-}
-#else
-int openmp_threads() {
-  return 1;
-}
-bool inside_region() {
-  return false;
-}
-#endif
-
 struct Choice {
   int threads;
   const char* source;
@@ -76,13 +55,13 @@ struct Choice {
 
 // The automatic number is asked for per call: threadpoolctl, taskset and omp_set_num_threads change it.
 Choice threads_now() {
-  if (!has_openmp()) return {1, "built without OpenMP"};
+  if (!team::has_openmp()) return {1, "built without OpenMP"};
   if (forked.load(std::memory_order_relaxed)) return {1, "forked process"};
   const int wanted = explicit_threads.load(std::memory_order_relaxed);
   if (wanted > 0)
     return {wanted,
             explicit_from_environment.load(std::memory_order_relaxed) ? "FASTNN_NUM_THREADS" : "set_num_threads"};
-  Choice choice{openmp_threads(), std::getenv("OMP_NUM_THREADS") != nullptr ? "OMP_NUM_THREADS" : "OpenMP"};
+  Choice choice{team::offered(), std::getenv("OMP_NUM_THREADS") != nullptr ? "OMP_NUM_THREADS" : "OpenMP"};
   const int cpus = system::affinity_cpus();
   if (cpus > 0 && cpus < choice.threads) choice = {cpus, "CPU affinity"};
   const int allowed = static_cast<int>(std::ceil(quota));
@@ -91,7 +70,7 @@ Choice threads_now() {
 }
 
 int choose(index tasks, double cost_ns, std::int64_t now) {
-  if (!has_openmp() || forked.load(std::memory_order_relaxed) || inside || inside_region()) return 1;
+  if (!team::has_openmp() || forked.load(std::memory_order_relaxed) || inside || team::in_foreign_region()) return 1;
   double most = static_cast<double>(tasks);
   if (!forced.load(std::memory_order_relaxed)) {
     if (now - loop_end.load(std::memory_order_relaxed) <= watch_ns) {
@@ -211,23 +190,6 @@ double cpu_quota() {
 void set_grain(double ns) {
   forced.store(ns >= 0.0);
   least_cost_ns.store(ns >= 0.0 ? ns : hot_break_even_ns);
-}
-
-bool has_openmp() {
-#ifdef _OPENMP
-  return true;
-#else
-  return false;
-#endif
-}
-
-std::string runtime_path() {
-#ifdef _OPENMP
-  Dl_info info;
-  if (dladdr(reinterpret_cast<void*>(&omp_get_max_threads), &info) != 0 && info.dli_fname != nullptr)
-    return info.dli_fname;
-#endif
-  return "";
 }
 
 }  // namespace parallel

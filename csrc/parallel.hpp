@@ -81,8 +81,6 @@ int num_threads();                 // what a large enough call on this thread wo
 std::string num_threads_source();  // where that number comes from
 double cpu_quota();                // CPUs allowed by the cgroup, 0 when unlimited
 void set_grain(double ns);         // least work that is cut, in ns; negative: the policy above
-bool has_openmp();
-std::string runtime_path();  // the OpenMP library in use, "" without one
 
 }  // namespace parallel
 

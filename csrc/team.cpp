@@ -19,6 +19,7 @@
 #endif
 
 #ifdef _OPENMP
+#include <dlfcn.h>
 #include <omp.h>
 #endif
 
@@ -187,6 +188,36 @@ int enter(Team& team) {
 }
 
 }  // namespace
+
+#ifdef _OPENMP
+bool has_openmp() {
+  return true;
+}
+int offered() {
+  return omp_get_max_threads();
+}
+bool in_foreign_region() {
+  return omp_in_parallel() != 0;
+}
+std::string runtime_path() {
+  Dl_info info;
+  const bool found = dladdr(reinterpret_cast<void*>(&omp_get_max_threads), &info) != 0 && info.dli_fname != nullptr;
+  return found ? info.dli_fname : "";
+}
+#else
+bool has_openmp() {
+  return false;
+}
+int offered() {
+  return 1;
+}
+bool in_foreign_region() {
+  return false;
+}
+std::string runtime_path() {
+  return "";
+}
+#endif
 
 int recruit([[maybe_unused]] int helpers) {
   Team& team = all();

@@ -6,10 +6,17 @@
 // chunk.
 #pragma once
 
+#include <string>
+
 #include "contract.hpp"
 
 namespace fastnn {
 namespace team {
+
+bool has_openmp();
+int offered();               // how many threads OpenMP would use on the calling thread, itself included
+bool in_foreign_region();    // whether the calling thread is inside an OpenMP region
+std::string runtime_path();  // the OpenMP library in use, "" without one
 
 using Body = void (*)(void* context, index begin, index end);
 

@@ -519,9 +519,7 @@ def interrupt(step: str, *arguments: str, before: str = "pass") -> str:
     code = f"import sys; from fastnn.bench import run; {before}; sys.exit(run.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *arguments]
     elsewhere = tempfile.gettempdir()  # in a checkout, the current directory would hide the installed package
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=elsewhere
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=elsewhere) as process:
         assert process.stderr is not None
         while not (line := process.stderr.readline()).startswith(f"{step}/"):
             assert line, process.wait(60)

@@ -87,7 +87,7 @@ def test_threads_are_in_one_file() -> None:
         for path in sources(CSRC)
         if re.search(r"#\s*pragma\s+omp|\bomp_\w+\(|<omp\.h>", without_comments(path))
     }
-    assert users == {"parallel.cpp"}
+    assert users == {"team.cpp"}
 
 
 def test_no_fast_math_anywhere() -> None:

@@ -400,6 +400,7 @@ def test_a_pass_ends_where_it_began():
     with fnn.use_reference():
         y = layer(x)
     with pytest.raises(
-        TypeError, match=r"saved: expected what fastnn\.functional\.bias_act has kept, got fastnn\.reference\.Saved; .*use_reference"
+        TypeError,
+        match=r"saved: expected what fastnn\.functional\.bias_act has kept, got fastnn\.reference\.Saved; .*use_reference",
     ):
         layer.backward(y)

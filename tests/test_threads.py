@@ -148,12 +148,15 @@ def test_long_call_from_cold_uses_the_team(run_python) -> None:
 
 @openmp
 def test_cost_of_waking_is_learnt(run_python) -> None:
-    script = COLD.format(elements=16 << 20) + """
+    script = (
+        COLD.format(elements=16 << 20)
+        + """
 before = _core._waking_ns()
 for _ in range(20):
     cold_call()
 print(before, _core._waking_ns())
 """
+    )
     before, after = map(float, run_python(script).stdout.split())
     assert 0 < after < 1e7 and after != before
 

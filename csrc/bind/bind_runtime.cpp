@@ -67,8 +67,8 @@ py::dict config() {
   d["available_isas"] = dispatch::available_isas();
   d["threads"] = parallel::num_threads();
   d["threads_source"] = parallel::num_threads_source();
-  d["openmp"] = parallel::has_openmp();
-  d["openmp_runtime"] = parallel::runtime_path();
+  d["openmp"] = team::has_openmp();
+  d["openmp_runtime"] = team::runtime_path();
   d["cpu_quota"] = parallel::cpu_quota();
   d["affinity_cpus"] = system::affinity_cpus();
   d["l2_bytes"] = l2_bytes();

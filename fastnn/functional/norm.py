@@ -10,6 +10,7 @@ from fastnn.functional.activations import ActivationSpec
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
+
 @builtin
 def batch_norm(
     x: Array,
