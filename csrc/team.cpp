@@ -42,6 +42,7 @@ constexpr std::uint64_t kOpen = std::uint64_t{1} << 63, kSeat = std::uint64_t{1}
 constexpr std::uint64_t kInside = kSeat - 1, kSeats = kOpen - kSeat;
 
 struct Loop {
+  std::uint32_t number;
   Body body;
   void* context;
   index chunk;
@@ -52,18 +53,23 @@ struct Loop {
   std::mutex failure_mutex;
 };
 
+// One of the team. Each has a bell of its own: with many sleepers at one condition variable, glibc up to 2.40 may lose
+// a signal (its bug 25847).
+struct Member {
+  std::mutex mutex;
+  std::condition_variable bell;
+  std::atomic<bool> asleep{false};
+};
+
 // Never destroyed: members may still be at the gate when the process ends.
 struct Team {
   std::atomic<std::uint64_t> gate{0};
   std::atomic<std::uint32_t> loops{0};  // so many have begun
-  std::atomic<int> sleeping{0};
   std::atomic<double> arrival{0};       // when a member last came to a loop
   std::atomic<double> waking_ns{60e3};  // see team::waking_ns
-  std::mutex mutex;                     // of the sleepers
-  std::condition_variable bell;
   Loop loop{};
   std::vector<Range> ranges;
-  int standing_by = 0;
+  std::vector<Member*> members;
 };
 
 Team& all() {
@@ -161,30 +167,50 @@ int enter(Team& team) {
   return 0;
 }
 
-[[noreturn]] void stand_by() {
-  Team& team = all();
-  std::uint32_t seen = 0;
-  Aside aside;
-  for (;;) {
-    if (team.loops.load(std::memory_order_acquire) == seen) {
-      const double until = now_ns() + watch_ns;
-      while (team.loops.load(std::memory_order_acquire) == seen && now_ns() < until)
-        for (int k = 0; k < 16 && team.loops.load(std::memory_order_relaxed) == seen; ++k) relax();
-      if (team.loops.load(std::memory_order_acquire) == seen) {
-        std::unique_lock<std::mutex> lock(team.mutex);
-        team.sleeping.fetch_add(1);
-        team.bell.wait(lock, [&] { return team.loops.load() != seen; });
-        team.sleeping.fetch_sub(1);
-      }
+// Until the loop after `seen` begins: watching for a while, then asleep.
+void wait_for_loop(const Team& team, Member& self, std::uint32_t seen) {
+  const auto begun = [&] { return team.loops.load() != seen; };
+  for (const double until = now_ns() + watch_ns; now_ns() < until;)
+    for (int looks = 0; looks < 16; ++looks) {
+      if (begun()) return;
+      relax();
     }
-    seen = team.loops.load(std::memory_order_acquire);
-    const int member = enter(team);
-    if (member == 0) continue;
+  std::unique_lock<std::mutex> lock(self.mutex);
+  self.asleep.store(true);
+  self.bell.wait(lock, begun);
+  self.asleep.store(false);
+}
+
+[[noreturn]] void stand_by(Member& self) {
+  Team& team = all();
+  Aside aside;
+  for (std::uint32_t seen = 0;;) {
+    wait_for_loop(team, self, seen);
+    seen = team.loops.load();
+    const int number = enter(team);
+    if (number == 0) continue;
+    seen = team.loop.number;
     team.arrival.store(now_ns(), std::memory_order_relaxed);
     aside.step(team.loop.caller_cpu);
-    work(team.loop, member);
+    work(team.loop, number);
     team.gate.fetch_sub(1, std::memory_order_release);
   }
+}
+
+// Wakes as many sleepers as it takes to have `helpers` members awake; returns how many.
+int ring(Team& team, int helpers) {
+  int missing = helpers, woken = 0;
+  for (const Member* member : team.members) missing -= member->asleep.load() ? 0 : 1;
+  for (Member* member : team.members) {
+    if (woken >= missing) break;
+    if (!member->asleep.load()) continue;
+    {
+      const std::lock_guard<std::mutex> between_its_look_and_its_sleep(member->mutex);
+    }
+    member->bell.notify_one();
+    ++woken;
+  }
+  return woken;
 }
 
 }  // namespace
@@ -222,31 +248,35 @@ std::string runtime_path() {
 int recruit([[maybe_unused]] int helpers) {
   Team& team = all();
 #ifdef _OPENMP
-  if (helpers > team.standing_by) {
+  const int standing_by = static_cast<int>(team.members.size()), more = helpers - standing_by;
+  if (more > 0) {
     // A region of its own thread, so that no caller ever has workers that a fork or an exit could leave it waiting for.
+    std::vector<Member*> recruits(static_cast<std::size_t>(more));
+    for (Member*& member : recruits) member = new Member;  // theirs for ever
     std::atomic<int> arrived{0};
-    const int more = helpers - team.standing_by;
     const NoSignals here;
     try {
-      std::thread([more, &arrived] {
+      std::thread([recruits, more, &arrived] {
 #pragma omp parallel num_threads(more)
         {
+          Member& self = *recruits[static_cast<std::size_t>(omp_get_thread_num())];
           if (omp_get_thread_num() == 0) arrived.store(omp_get_num_threads());
-          stand_by();
+          stand_by(self);
         }
       }).detach();
       while (arrived.load() == 0) std::this_thread::yield();
     } catch (const std::system_error&) {  // no more threads to be had: those that are there will do
     }
-    team.standing_by += arrived.load();
+    team.members.insert(team.members.end(), recruits.begin(), recruits.begin() + arrived.load());
   }
 #endif
-  return std::min(helpers, team.standing_by);
+  return std::min(helpers, static_cast<int>(team.members.size()));
 }
 
 int run(int helpers, index tasks, Body body, void* context, bool everybody) {
   Team& team = all();
   Loop& loop = team.loop;
+  loop.number = team.loops.load() + 1;
   loop.body = body;
   loop.context = context;
   loop.members = helpers + 1;
@@ -268,14 +298,7 @@ int run(int helpers, index tasks, Body body, void* context, bool everybody) {
   const std::uint64_t seats = static_cast<std::uint64_t>(helpers) * kSeat;
   team.gate.store(kOpen | seats, std::memory_order_release);
   team.loops.fetch_add(1);
-  const int asleep = team.sleeping.load(), awake = team.standing_by - asleep;
-  const int wanted = std::min(helpers - awake, asleep);
-  if (wanted > 0) {
-    {
-      const std::lock_guard<std::mutex> between_its_look_and_its_sleep(team.mutex);
-    }
-    for (int k = 0; k < wanted; ++k) team.bell.notify_one();
-  }
+  const int woken = ring(team, helpers);
   const double rung = now_ns();
   if (everybody)
     while ((team.gate.load(std::memory_order_relaxed) & kSeats) != 0) std::this_thread::yield();
@@ -289,7 +312,7 @@ int run(int helpers, index tasks, Body body, void* context, bool everybody) {
     else
       std::this_thread::yield();  // whoever is inside may be waiting for this very CPU
   }
-  if (wanted > 0) {  // a running mean over some eight loops; what an interruption of the machine added is not all taken
+  if (woken > 0) {  // a running mean over some eight loops; what an interruption of the machine added is not all taken
     const double arrival = team.arrival.load(std::memory_order_relaxed);
     const double cost = (rung - start) + ((arrival > start ? arrival : now_ns()) - start);
     const double before = team.waking_ns.load(std::memory_order_relaxed);

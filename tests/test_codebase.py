@@ -35,18 +35,19 @@ def without_comments(path: Path) -> str:
 def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Functions in a module's `__all__`, and public methods of the classes in it."""
     optimizers = sorted((PACKAGE / "optim").glob("[!_]*.py"))
-    for path in [PACKAGE / "reference.py", *optimizers, PACKAGE / "random.py", PACKAGE / "losses.py"]:
+    reference = [path for path in sorted((PACKAGE / "reference").glob("[!_]*.py")) if path.stem != "base"]
+    for path in [*reference, *optimizers, PACKAGE / "random.py", PACKAGE / "losses.py"]:
         tree = ast.parse(path.read_text())
         exported: set[str] = set()
         for node in tree.body:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
                 exported = set(ast.literal_eval(node.value))
         assert exported, path
-        if path.stem == "reference":
+        if path in reference:
             exported = {name for name in exported if hasattr(functional, name)}  # the others are building blocks
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name in exported:
-                yield f"{path.stem}.{node.name}", node
+                yield f"{path.parent.name}.{path.stem}.{node.name}", node
 
 
 def test_one_version() -> None:

@@ -1,0 +1,27 @@
+"""The oracle: every op of `fastnn.functional` in plain NumPy, with the same name, signature and defaults.
+
+Written to be read beside the formulas, and to be right rather than fast.  It is generic over float32, float64
+and numpy.longdouble: tests run it in a type wider than the kernel's.  Sums and statistics are formed in
+float64 or wider. Random masks are the kernels' masks bit for bit.  It checks no arguments;
+`fastnn.functional` does.
+
+`Saved` objects of this module are its own: hand them only to the backward functions here.
+"""
+
+# ruff: noqa: F403 (each module lists what it exports)
+
+from fastnn.reference import activations, linear, losses, norm, optim, random, reductions, regularization
+from fastnn.reference.activations import *
+from fastnn.reference.base import Saved
+from fastnn.reference.linear import *
+from fastnn.reference.losses import *
+from fastnn.reference.norm import *
+from fastnn.reference.optim import *
+from fastnn.reference.random import *
+from fastnn.reference.reductions import *
+from fastnn.reference.regularization import *
+
+_FAMILIES = (activations, linear, losses, norm, optim, random, reductions, regularization)
+
+__all__ = ["Saved"]
+__all__ += [name for family in _FAMILIES for name in family.__all__]
