@@ -1,13 +1,13 @@
 // A training step is one call for all tensors. With many small tensors the checks are most of its cost, so lists are
 // read without generic sequence access, and "params[3]" is spelled out only when it is in an error.
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "../dispatch.hpp"
 #include "../ops/ops.hpp"
 #include "array.hpp"
+#include "builtin.hpp"
 
 namespace fastnn {
 namespace {
@@ -141,11 +141,12 @@ class Step {
   std::size_t group_count_ = 0;
 };
 
-int rule_of(const char* name) {
+int rule_of(py::handle name) {
   const Kernels<float>& k = kernels<float>();
-  for (int id = 0; id < k.optimizer_count; ++id)
-    if (std::strcmp(k.optimizers[id].name, name) == 0) return id;
-  throw py::value_error("no kernel of an optimizer '" + std::string(name) + "'");
+  if (PyUnicode_Check(name.ptr()))
+    for (int id = 0; id < k.optimizer_count; ++id)
+      if (PyUnicode_CompareWithASCIIString(name.ptr(), k.optimizers[id].name) == 0) return id;
+  throw py::value_error("no kernel of an optimizer " + std::string(py::repr(name)));
 }
 
 double number(py::handle h, const char* name) {
@@ -155,9 +156,11 @@ double number(py::handle h, const char* name) {
   throw py::type_error(std::string(name) + ": expected a number, got " + Py_TYPE(h.ptr())->tp_name);
 }
 
-py::object optimizer_step(const char* name, py::handle params, py::handle grads, py::handle states, py::handle scalars,
-                          py::handle clip_norm) {
-  const int id = rule_of(name);
+py::object optimizer_step(const Arguments& a) {
+  enum { name_, params_, grads_, states_, scalars_, clip_norm_ };
+  const py::handle params = a[params_], grads = a[grads_], states = a[states_], scalars = a[scalars_];
+  const py::handle clip_norm = a[clip_norm_];
+  const int id = rule_of(a[name_]);
   const OptimizerKernel<float>& rule = kernels<float>().optimizers[id];
   const Items given(scalars, "scalars", static_cast<std::size_t>(rule.scalars), "numbers");
   double numbers[kMaxScalars];
@@ -189,11 +192,13 @@ py::tuple optimizer_names() {
 }  // namespace
 
 void bind_optimizers(py::module_& m) {
-  m.def("optimizer_step", optimizer_step,
-        "One step on all tensors: (name, params, grads, states, scalars, clip_norm) -> norm, or None without "
-        "clip_norm.\n\n"
-        "states has a sequence of arrays for each state of the rule, None for an optional one that is not used;\n"
-        "scalars are the rule's numbers, in the order of csrc/kernels/optimizers.hpp.");
+  m.attr("optimizer_step") = make_builtin(
+      "optimizer_step", {"name", "params", "grads", "states", "scalars", "clip_norm"}, 6, py::dict(),
+      "optimizer_step(name, params, grads, states, scalars, clip_norm)\n--\n\n"
+      "One step on all tensors; the norm of the gradients, or None without clip_norm.\n\n"
+      "states has a sequence of arrays for each state of the rule, None for an optional one that is not used;\n"
+      "scalars are the rule's numbers, in the order of csrc/kernels/optimizers.hpp.",
+      optimizer_step);
   m.def("optimizer_names", optimizer_names, "Names in the kernel table, in the order of their numbers.");
 }
 

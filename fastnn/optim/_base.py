@@ -167,6 +167,8 @@ def _check_arrays(arrays: Sequence[Any]) -> None:
 
 def check_not_negative(name: str, value: float) -> None:
     """ValueError for a negative number or NaN."""
+    if type(value) is float and value >= 0.0:
+        return
     check_number(name, value)
     if not value >= 0:
         raise ValueError(f"{name}: expected a number >= 0, got {value}")
