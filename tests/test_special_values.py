@@ -44,7 +44,69 @@ def test_nan_goes_through_every_activation(dtype: Any, name: str) -> None:
     x = np.full(40, NAN, dtype)
     assert np.isnan(getattr(F, name)(x)).all()
     assert np.isnan(F.bias_act(x, activation=name)[0]).all()
-    assert np.isnan(getattr(F, f"{name}_backward")(x, np.ones_like(x))).all()
+    assert np.isnan(getattr(F, f"{name}_backward")(x, np.full_like(x, 0.5))).all()
+
+
+LIMITS = {  # y and dy / dx at -inf; at inf most are x itself
+    "sigmoid": ((0, 0), (1, 0)),
+    "tanh": ((-1, 0), (1, 0)),
+    "elu": ((-1, 0), (INF, 1)),
+    "selu": ((-1.7580993408473766, 0), (INF, 1.0507009873554805)),
+    "celu": ((-1, 0), (INF, 1)),
+    "gelu": ((0, 0), (INF, 1)),
+    "gelu_tanh": ((0, 0), (INF, 1)),
+    "silu": ((0, 0), (INF, 1)),
+    "mish": ((0, 0), (INF, 1)),
+    "softplus": ((0, 0), (INF, 1)),
+    "softsign": ((-1, 0), (1, 0)),
+    "hardtanh": ((-1, 0), (1, 0)),
+    "relu6": ((0, 0), (6, 0)),
+    "hardsigmoid": ((0, 0), (1, 0)),
+    "hardswish": ((0, 0), (INF, 1)),
+    "logsigmoid": ((-INF, 1), (0, 0)),
+    "threshold": ((0, 0), (INF, 1)),
+}
+
+
+@DTYPES
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("namespace", [F, reference], ids=["functional", "reference"])
+def test_limits(dtype: Any, name: str, namespace: Any) -> None:
+    """At infinity, and already where values are finite but large."""
+    for sign, (value, slope) in zip((-1, 1), LIMITS[name], strict=True):
+        for size in (INF, float(np.finfo(dtype).max) / 2, 1e30):
+            x = np.full(40, sign * size, dtype)
+            y = getattr(namespace, name)(x)
+            dx = getattr(namespace, f"{name}_backward")(np.ones_like(x), x)
+            if np.isfinite(value):
+                np.testing.assert_allclose(y, np.full_like(x, value), rtol=2e-7, atol=1e-29)
+            else:
+                assert (np.isinf(y) == np.isinf(x)).all() and (np.sign(y) == np.sign(value)).all()
+            np.testing.assert_allclose(dx, np.full_like(x, slope), rtol=2e-7, atol=1e-29)
+
+
+@DTYPES
+@pytest.mark.parametrize("name", LIMITS)
+def test_special_values_are_where_the_reference_has_them(dtype: Any, name: str) -> None:
+    x = values(dtype)
+    for dy in (np.ones_like(x), np.resize(x, 41)[1:]):
+        for op, arguments in ((name, (x,)), (f"{name}_backward", (dy, x))):
+            got, want = getattr(F, op)(*arguments), getattr(reference, op)(*arguments)
+            assert np.array_equal(np.isnan(got), np.isnan(want)), op
+            np.testing.assert_allclose(got, want, rtol=4 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    "name", ["tanh", "elu", "selu", "celu", "gelu", "gelu_tanh", "silu", "mish", "softsign", "hardtanh"]
+)
+def test_odd_near_zero(dtype: Any, name: str) -> None:
+    """The sign of zero, and of what is next to it, goes through."""
+    y = getattr(F, name)(np.array([0.0, -0.0], dtype))
+    assert y.tolist() == [0, 0] and np.signbit(y).tolist() == [False, True]
+    tiny = np.finfo(dtype).tiny
+    x = np.array([tiny, -tiny], dtype)
+    np.testing.assert_allclose(getattr(F, name)(x) / x, getattr(reference, name)(x) / x, rtol=1e-6)
 
 
 def test_relu_in_words() -> None:

@@ -39,7 +39,7 @@ def test_kernel_agrees_with_the_wider_reference(case: Case, dtype: Any) -> None:
                 assert result.dtype == dtype, name
             assert np.array_equal(np.isnan(result), np.isnan(value)), f"{shape} {name}"
             error = np.abs(result - value)
-            allowed = allowed_error(case.tolerance, value, case.terms(shape, name), dtype)
+            allowed = allowed_error(case.tolerance_of(name), value, case.terms(shape, name), dtype)
             assert not (error > allowed).any(), f"{shape} {name}: error {error.max()}, allowed {allowed.max()}"
 
 

@@ -1,6 +1,8 @@
-// exp and log from IEEE operations alone: branch-free, so that the loops around them vectorise, and without FMA, so
-// that every level gives the same bits. Rounding to an integer adds a magic constant; floats are never converted to
-// integers, as out-of-range conversions differ between architectures.
+// exp, log and what activations need of them, from IEEE operations alone: branch-free, so that the loops around them
+// vectorise, and without FMA, so that every level gives the same bits. Rounding to an integer adds a magic constant;
+// floats are never converted to integers, as out-of-range conversions differ between architectures. A result below the
+// smallest normal number is rounded once, by the last operation, and no number on the way to another result is so
+// small: some processors are a hundred times slower there.
 #pragma once
 #include "lanes.hpp"
 
@@ -15,46 +17,186 @@ FASTNN_INLINE To bits_as(From from) {
   return to;
 }
 
-// e^x for x <= 0: 2^k * e^r with r = x - k ln 2 and |r| <= ln 2 / 2. Scaled by 2^(k + 64), which is always a normal
-// number and exact, and then by 2^-64, so that results below the smallest normal are rounded once. k is at hand as the
-// lower bits of the number that rounds to it. From -104 on down the result rounds to 0 by itself.
-FASTNN_INLINE float exp_nonpositive(float x) {
-  constexpr float magic = 12582912.0f;  // 1.5 * 2^23
-  const float inside = x < -104.0f ? -104.0f : x;
-  const float shifted = inside * 1.44269504088896341f + magic;
-  const float k = shifted - magic;
-  const float r = (inside - k * 0.693359375f) - k * -2.12194440e-4f;  // ln 2 in two parts; the first product is exact
-  float p = 1.9875691500e-4f;                                         // minimax polynomial of Cephes expf
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  const float e = (p * (r * r) + r) + 1.0f;
-  return e * bits_as<float>((bits_as<std::uint32_t>(shifted) + (127u + 64u)) << 23) * 5.42101086242752217e-20f;
+FASTNN_INLINE float absolute(float x) {
+  return __builtin_fabsf(x);
+}
+FASTNN_INLINE double absolute(double x) {
+  return __builtin_fabs(x);
 }
 
-FASTNN_INLINE double exp_nonpositive(double x) {
-  constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
-  const double inside = x < -746.0 ? -746.0 : x;
-  const double shifted = inside * 1.4426950408889634074 + magic;
-  const double k = shifted - magic;
-  const double r = (inside - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
-  double p = 1.6059043836821613e-10;  // 1/13!, Taylor: the first term left out is below 2^-57
-  p = p * r + 2.08767569878681e-09;
-  p = p * r + 2.505210838544172e-08;
-  p = p * r + 2.755731922398589e-07;
-  p = p * r + 2.7557319223985893e-06;
-  p = p * r + 2.48015873015873e-05;
-  p = p * r + 1.984126984126984e-04;
-  p = p * r + 1.388888888888889e-03;
-  p = p * r + 8.333333333333333e-03;
-  p = p * r + 4.1666666666666664e-02;
-  p = p * r + 1.6666666666666666e-01;
-  p = p * r + 0.5;
-  const double e = (p * (r * r) + r) + 1.0;
-  constexpr double down = 7.458340731200207e-155;  // 2^-512
-  return e * bits_as<double>((bits_as<std::uint64_t>(shifted) + (1023u + 512u)) << 52) * down;
+FASTNN_INLINE float with_sign(float magnitude, float sign) {
+  return __builtin_copysignf(magnitude, sign);
+}
+FASTNN_INLINE double with_sign(double magnitude, double sign) {
+  return __builtin_copysign(magnitude, sign);
+}
+
+// which ? a : b by masks. gcc makes branches of conditional expressions before it vectorises, and copies whole
+// polynomials into them where one condition follows from another.
+FASTNN_INLINE float select(bool which, float a, float b) {
+  const std::uint32_t mask = -static_cast<std::uint32_t>(which);
+  return bits_as<float>((bits_as<std::uint32_t>(a) & mask) | (bits_as<std::uint32_t>(b) & ~mask));
+}
+FASTNN_INLINE double select(bool which, double a, double b) {
+#if defined(__SSE2__) && !defined(__SSE4_1__)
+  return which ? a : b;  // no vectors of masks of 64 bits
+#else
+  const std::uint64_t mask = -static_cast<std::uint64_t>(which);
+  return bits_as<double>((bits_as<std::uint64_t>(a) & mask) | (bits_as<std::uint64_t>(b) & ~mask));
+#endif
+}
+
+// NaN stays in both.
+template <class T>
+FASTNN_INLINE T at_least(T x, T low) {
+  return select(x < low, low, x);
+}
+template <class T>
+FASTNN_INLINE T at_most(T x, T high) {
+  return select(x > high, high, x);
+}
+
+// x^Power, a power of two
+template <int Power, class T>
+FASTNN_INLINE T power(T x) {
+  if constexpr (Power == 1)
+    return x;
+  else
+    return power<Power / 2>(x) * power<Power / 2>(x);
+}
+
+// c[First] + c[First + 1] x + ..., by halves (Estrin): in Horner's order every operation waits for the one before.
+template <int First, int Count, class T, int N>
+FASTNN_INLINE T polynomial(const T (&c)[N], T x) {
+  if constexpr (Count == 1) {
+    return c[First];
+  } else {
+    constexpr int half = Count > 16 ? 16 : Count > 8 ? 8 : Count > 4 ? 4 : Count > 2 ? 2 : 1;
+    return polynomial<First, half>(c, x) + power<half>(x) * polynomial<First + half, Count - half>(c, x);
+  }
+}
+template <class T, int N>
+FASTNN_INLINE T polynomial(const T (&c)[N], T x) {
+  if constexpr (N <= 3)
+    return polynomial<0, N>(c, x);
+  else
+    return (polynomial<2, N - 2>(c, x) * x + c[1]) * x + c[0];  // with these in Horner's order less is lost
+}
+
+template <class T, int N>
+FASTNN_INLINE T horner(const T (&c)[N], T x) {
+  T sum = c[N - 1];
+  for (int i = N - 2; i >= 0; --i) sum = sum * x + c[i];
+  return sum;
+}
+
+// The numbers of a type. `unit` is a scale in which e^x is a normal number wherever e^x itself is not 0.
+template <class T>
+struct Format;
+
+template <>
+struct Format<float> {
+  using Bits = std::uint32_t;
+  static constexpr Bits bias = 127, upper_half = 0xfffff000;  // 12 bits of a number: their product is exact
+  static constexpr int mantissa = 23, unit_power = 40;
+  static constexpr float magic = 12582912.0f;                                 // 1.5 * 2^23
+  static constexpr float unit = 1099511627776.0f, per_unit = 9.0949470e-13f;  // 2^40
+  static constexpr float log2_e = 1.44269504088896341f;
+  static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;  // k * ln2_high is exact
+  static constexpr float exp_is_zero = -104.0f;                               // from here on down
+  static constexpr float tail = -112.0f;                                      // so is x e^x
+  static constexpr float expm1_is_minus_one = -20.0f, expm1_is_infinite = 89.0f;
+  // (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2: minimax polynomial of Cephes expf
+  static constexpr float exp_tail[] = {5.0000001201e-1f, 1.6666665459e-1f, 4.1665795894e-2f,
+                                       8.3334519073e-3f, 1.3981999507e-3f, 1.9875691500e-4f};
+};
+
+template <>
+struct Format<double> {
+  using Bits = std::uint64_t;
+  static constexpr Bits bias = 1023, upper_half = 0xfffffffff8000000;  // 26 bits
+  static constexpr int mantissa = 52, unit_power = 256;
+  static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double unit = 1.157920892373162e+77, per_unit = 8.636168555094445e-78;
+  static constexpr double log2_e = 1.4426950408889634074;
+  static constexpr double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
+  static constexpr double exp_is_zero = -746.0;
+  static constexpr double tail = -760.0;
+  static constexpr double expm1_is_minus_one = -40.0, expm1_is_infinite = 710.0;
+  static constexpr double exp_tail[] = {0.5,
+                                        1.6666666666666666e-01,
+                                        4.1666666666666664e-02,
+                                        8.333333333333333e-03,
+                                        1.388888888888889e-03,
+                                        1.984126984126984e-04,
+                                        2.48015873015873e-05,
+                                        2.7557319223985893e-06,
+                                        2.755731922398589e-07,
+                                        2.505210838544172e-08,
+                                        2.08767569878681e-09,
+                                        1.6059043836821613e-10};  // 1/13!, Taylor: the first left out is below 2^-57
+};
+
+// x rounded towards zero to half of its bits; x - upper_half(x) is exact, too.
+template <class T>
+FASTNN_INLINE T upper_half(T x) {
+  return bits_as<T>(bits_as<typename Format<T>::Bits>(x) & Format<T>::upper_half);
+}
+
+// x + low = k ln 2 + r with |r| <= ln 2 / 2. k is at hand as the lower bits of the number that rounds to it.
+template <class T>
+struct Reduced {
+  using F = Format<T>;
+  T shifted, r;
+
+  FASTNN_INLINE explicit Reduced(T x)
+      : shifted(x * F::log2_e + F::magic), r((x - k() * F::ln2_high) - k() * F::ln2_low) {}
+  FASTNN_INLINE Reduced(T x, T low)
+      : shifted((x + low) * F::log2_e + F::magic), r((x - k() * F::ln2_high) - (k() * F::ln2_low - low)) {}
+  FASTNN_INLINE T k() const { return shifted - F::magic; }
+  FASTNN_INLINE T expm1_r() const { return polynomial(F::exp_tail, r) * (r * r) + r; }
+  FASTNN_INLINE T power(int more) const {  // 2^(k + more)
+    using Bits = typename F::Bits;
+    return bits_as<T>((bits_as<Bits>(shifted) + (F::bias + static_cast<Bits>(more))) << F::mantissa);
+  }
+};
+
+// e^x for x <= 0, with the polynomial in Horner's order.
+template <class T>
+FASTNN_INLINE T exp_nonpositive(T x) {
+  using F = Format<T>;
+  const Reduced<T> e(at_least(x, F::exp_is_zero));
+  return ((horner(F::exp_tail, e.r) * (e.r * e.r) + e.r) + T(1)) * e.power(F::unit_power) * F::per_unit;
+}
+
+// The same in units as scale (1 + q), and exactly 0 in the tail.
+template <class T>
+class ScaledExp {
+ public:
+  FASTNN_INLINE explicit ScaledExp(T x) : ScaledExp(x, Reduced<T>(at_least(x, Format<T>::tail))) {}
+  // e^(x + low), x having half as many bits as fit: an argument of 100 loses seven bits otherwise.
+  FASTNN_INLINE ScaledExp(T x, T low) : ScaledExp(x, Reduced<T>(at_least(x, Format<T>::tail), low)) {}
+  FASTNN_INLINE T value() const { return (q_ + T(1)) * scale_; }
+  FASTNN_INLINE T times(T factor) const { return (factor * q_ + factor) * scale_; }  // a rounding less
+
+ private:
+  FASTNN_INLINE ScaledExp(T x, const Reduced<T>& e)
+      : scale_(select(x < Format<T>::tail, T(0), e.power(Format<T>::unit_power))), q_(e.expm1_r()) {}
+  T scale_, q_;
+};
+
+template <class T>
+FASTNN_INLINE T exp_units(T x) {
+  return ScaledExp<T>(x).value();
+}
+
+// e^x - 1 = 2^k (e^r - 1) - (1 - 2^k). Infinite from 2^(k + 1/2) on, k being the largest there is.
+template <class T>
+FASTNN_INLINE T expm1(T x) {
+  using F = Format<T>;
+  const Reduced<T> e(at_most(at_least(x, F::expm1_is_minus_one), F::expm1_is_infinite));
+  const T q = e.expm1_r(), half = e.power(-1);
+  return half * (q + q) - ((T(1) - half) - half);
 }
 
 // log x = e ln 2 + log(1 + f) with sqrt(1/2) < 1 + f <= sqrt 2, after fdlibm: with s = f / (2 + f),
@@ -86,6 +228,79 @@ FASTNN_INLINE double log(double x) {
   const double h = 0.5 * f * f;
   const double y = k * 6.93147180369123816490e-01 - ((h - (s * (h + r) + k * 1.90821492927058770002e-10)) - f);
   return x == x ? y : x;
+}
+
+// log(1 + e / unit) for 0 <= e <= unit, after fdlibm: with s = 2 e / (2 + e) it is 2 atanh(s / 2) = s + s^3 P(s^2).
+template <class T>
+struct Log1p;
+template <>
+struct Log1p<float> {
+  static constexpr float series[] = {8.3333334151e-2f, 1.2499908228e-2f, 2.2337779683e-3f, 4.2395655861e-4f,
+                                     1.1340004505e-4f};
+};
+template <>
+struct Log1p<double> {
+  static constexpr double series[] = {8.3333333333333333607e-2, 1.2499999999999850783e-2, 2.2321428571562577572e-3,
+                                      4.3402777730931192494e-4, 8.8778417470521066321e-5, 1.8779960894605162704e-5,
+                                      4.0695735569608324697e-6, 8.9525444498467998200e-7, 2.0685536184082059521e-7,
+                                      3.5725325563196026329e-8, 1.8633100749162257250e-8};
+};
+
+template <class T>
+FASTNN_INLINE T log1p_of_units(T e) {
+  constexpr T small = T(9.3132257e-10);  // 2^-30: its square is lost beside 1, and no denormal number
+  const T s = e / (Format<T>::unit + T(0.5) * e), z = at_least(s, small) * at_least(s, small);
+  return s * (T(1) + z * polynomial(Log1p<T>::series, z));
+}
+
+// tanh x, after Cephes: near 0 by a rational function, elsewhere (1 - e^-2|x|) / (1 + e^-2|x|).
+FASTNN_INLINE float tanh(float x) {
+  constexpr float near[] = {-3.33332819422e-1f, 1.33314422036e-1f, -5.37397155531e-2f, 2.06390887954e-2f,
+                            -5.70498872745e-3f};
+  const float a = at_most(absolute(x), 10.0f), z = a * a;
+  const float e = exp_units(-2.0f * a), unit = Format<float>::unit;
+  const float small = a + a * (z * polynomial(near, z)), large = (unit - e) / (unit + e);
+  return with_sign(a < 0.625f ? small : large, x);
+}
+
+FASTNN_INLINE double tanh(double x) {
+  constexpr double p[] = {-1.61468768441708447952e3, -9.92877231001918586564e1, -9.64399179425052238628e-1};
+  constexpr double q[] = {4.84406305325125486048e3, 2.23548839060100448583e3, 1.12811678491632931402e2, 1.0};
+  const double a = at_most(absolute(x), 20.0), z = a * a;
+  const double e = exp_units(-2.0 * a), unit = Format<double>::unit;
+  const bool near = a < 0.625;
+  const double quotient = (near ? z * polynomial(p, z) : unit - e) / (near ? polynomial(q, z) : unit + e);
+  return with_sign(near ? a + a * quotient : quotient, x);
+}
+
+// exp(a^2 / 2) Phi(-a) for 0 <= a, Phi being the normal distribution: H((a - c) / (a + c)) / (a + c) with a polynomial
+// H, interpolated at Chebyshev points of a < 14.6 (float, to 2^-27) and of a < 39.2 (double, to 2^-58).
+template <class T>
+struct Mills;
+template <>
+struct Mills<float> {
+  static constexpr float c = 1.9375f, h[] = {0.6669187475f,   -0.3163480739f,   1.639484968e-2f,  3.714515768e-2f,
+                                             2.384414267e-3f, -6.341588204e-3f, -2.611388077e-3f, 4.697140726e-4f,
+                                             8.824782307e-4f, 2.412155467e-4f,  -1.204153696e-4f, -6.774205488e-5f};
+};
+template <>
+struct Mills<double> {
+  static constexpr double c = 4,
+                          h[] = {0.7552851304157514929,     -0.60789664197189208768,   0.38713740074221466167,
+                                 -0.18652185795965938011,   6.0396574890929850267e-2,  -7.5401889666597207711e-3,
+                                 -3.47969236724337765e-3,   1.6308184566240537657e-3,  1.3334431063678208299e-4,
+                                 -2.3109492755579440241e-4, -1.9082459900326580477e-6, 3.5144649989697380495e-5,
+                                 7.1661041282029819903e-7,  -5.9200665344780476675e-6, -6.2953304449961436809e-7,
+                                 1.0213554480687522452e-6,  2.7149160039881397331e-7,  -1.5474141220972610673e-7,
+                                 -8.5026510698694560576e-8, 1.3145265017101949899e-8,  1.9341688203830574772e-8,
+                                 1.9473283423375126174e-9,  -2.4188770970286481023e-9, -7.2180548507195517633e-10,
+                                 -1.2432480155754185158e-11};
+};
+
+template <class T>
+FASTNN_INLINE T mills_ratio(T a) {
+  const T w = T(1) / (a + Mills<T>::c);
+  return w * polynomial(Mills<T>::h, (a + a) * w - T(1));  // exact near 0, as (a - c) w is not
 }
 
 FASTNN_INLINE float square_root(float x) {

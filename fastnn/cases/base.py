@@ -17,10 +17,12 @@ Outputs = dict[str, Any]
 
 TOLERANCES: dict[str, float] = {
     "exact": 0.0,  # selects among its inputs
+    "ulp2": 2.0,  # of the result itself, however small
+    "ulp4": 4.0,
     "elementwise": 4.0,  # a few roundings per element
     "reduction": 32.0,  # sums over many elements; the error of a sum grows with the root of their number
 }
-"""Allowed error of each family in units of the type's epsilon; `allowed_error` gives the scale."""
+"""Allowed error of each family in units of the type's epsilon, or in the last place (ulp); see `allowed_error`."""
 
 
 def allowed_error(family: str, want: Array, terms: int, dtype: DTypeLike) -> Array:
@@ -31,11 +33,15 @@ def allowed_error(family: str, want: Array, terms: int, dtype: DTypeLike) -> Arr
     family : str
         Key of `TOLERANCES`.
     want : array
-        The output in a wider type.  Inputs are of order 1, so errors scale with max(1, |want|).
+        The output in a wider type.  Inputs are of order 1, so errors scale with max(1, |want|), those of the families
+        "ulp2" and "ulp4" with |want|.
     terms : int
         Number of elements summed into one element of the output.
     dtype : data type of the output under test
     """
+    if family.startswith("ulp"):
+        ulp: Array = np.spacing(np.abs(want).astype(dtype)).astype(want.dtype)
+        return TOLERANCES[family] * ulp
     unit = TOLERANCES[family] * float(np.finfo(dtype).eps)
     scale = np.maximum(np.abs(want), 1)
     if family == "reduction" and scale.size:
@@ -106,6 +112,10 @@ class Case:
     def work(self, shape: Any, direction: str) -> Work:
         """Operations of one call of the "forward" or "backward" op."""
         return Work()
+
+    def tolerance_of(self, output: str) -> str:
+        """Tolerance of the named output."""
+        return self.tolerance
 
     def terms(self, shape: Any, output: str) -> int:
         """Number of elements summed into one element of the named output."""

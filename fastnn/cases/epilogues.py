@@ -43,6 +43,11 @@ class Epilogue:
         }
 
     @property
+    def compiled(self) -> bool:
+        """Whether loops have the activation compiled in; the others are applied to blocks, all in the same way."""
+        return self.name in ("", "relu", "leaky_relu")
+
+    @property
     def keeps_input(self) -> bool:
         """Whether `bias_act` keeps its input for backward."""
         if not self.activation:
@@ -58,7 +63,9 @@ class Epilogue:
 def _epilogues() -> Iterator[Epilogue]:
     activations = [ACTIVATIONS[name](**params) if params else name for name, (_, _, params) in ACTIVATION_ROWS.items()]
     for dropout, residual, activation in product((0.0, 0.3), (False, True), (None, *activations)):
-        yield Epilogue(activation, residual, dropout)
+        epilogue = Epilogue(activation, residual, dropout)
+        if epilogue.compiled or (residual and dropout) or not (residual or dropout or epilogue.keeps_input):
+            yield epilogue
 
 
 EPILOGUES = tuple(_epilogues())

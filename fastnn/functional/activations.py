@@ -200,6 +200,137 @@ Activation(
     sign_only=True,
 )
 
+Activation(
+    "sigmoid",
+    layer="Sigmoid",
+    formula="y = 1 / (1 + exp(-x)).",
+    gradient="dx = dy * y * (1 - y).",
+    from_output=lambda: True,
+)
+
+Activation(
+    "tanh",
+    layer="Tanh",
+    formula="y = tanh(x).",
+    gradient="dx = dy * (1 - y * y).",
+    from_output=lambda: True,
+)
+
+Activation(
+    "elu",
+    layer="ELU",
+    defaults={"alpha": 1.0},
+    formula="y = x where x >= 0, else alpha * (exp(x) - 1).",
+    gradient="dx = dy where x > 0, else dy * (y + alpha).",
+    from_output=lambda alpha: alpha > 0,
+)
+
+Activation(
+    "selu",
+    layer="SELU",
+    formula="y = scale * elu(x, alpha), with scale 1.0507... and alpha 1.6732...",
+    gradient="dx = dy * scale where x > 0, else dy * (y + scale * alpha).",
+    from_output=lambda: True,
+)
+
+Activation(
+    "celu",
+    layer="CELU",
+    defaults={"alpha": 1.0},
+    formula="y = x where x >= 0, else alpha * (exp(x / alpha) - 1).",
+    gradient="dx = dy where x > 0, else dy * (y / alpha + 1).",
+    from_output=lambda alpha: alpha > 0,
+)
+
+Activation(
+    "gelu",
+    layer="GELU",
+    formula="y = x * Phi(x) = x * (1 + erf(x / sqrt(2))) / 2, Phi being the normal distribution.",
+    gradient="dx = dy * (Phi(x) + x * phi(x)), phi being the density of the normal distribution Phi.",
+)
+
+Activation(
+    "gelu_tanh",
+    layer="GELUTanh",
+    formula='y = x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2: gelu with approximate="tanh".',
+    gradient="dx = dy * (s + x * s * (1 - s) * dz / dx), with y = x * s, s = sigmoid(z).",
+)
+
+Activation(
+    "silu",
+    layer="SiLU",
+    formula="y = x / (1 + exp(-x)), also called swish.",
+    gradient="dx = dy * s * (1 + x * (1 - s)), with s = sigmoid(x).",
+)
+
+Activation(
+    "mish",
+    layer="Mish",
+    formula="y = x * tanh(log(1 + exp(x))).",
+    gradient="dx = dy * (t + x * (1 - t * t) * sigmoid(x)), with t = tanh(log(1 + exp(x))).",
+)
+
+Activation(
+    "softplus",
+    layer="Softplus",
+    defaults={"beta": 1.0, "threshold": 20.0},
+    formula="y = log(1 + exp(beta * x)) / beta, or x where beta * x > threshold.",
+    gradient="dx = dy * sigmoid(beta * x), or dy where beta * x > threshold.",
+)
+
+Activation(
+    "softsign",
+    layer="Softsign",
+    formula="y = x / (1 + abs(x)).",
+    gradient="dx = dy / (1 + abs(x))**2.",
+)
+
+Activation(
+    "hardtanh",
+    layer="Hardtanh",
+    defaults={"min_val": -1.0, "max_val": 1.0},
+    formula="y = min_val where x < min_val, max_val where x > max_val, else x.",
+    gradient="dx = 0 where x <= min_val or x >= max_val, else dy.",
+    from_output=lambda min_val, max_val: min_val <= max_val,
+)
+
+Activation(
+    "relu6",
+    layer="ReLU6",
+    formula="y = 0 where x < 0, 6 where x > 6, else x.",
+    gradient="dx = 0 where x <= 0 or x >= 6, else dy.",
+    from_output=lambda: True,
+)
+
+Activation(
+    "hardsigmoid",
+    layer="Hardsigmoid",
+    formula="y = 0 where x <= -3, 1 where x >= 3, else (x + 3) / 6.",
+    gradient="dx = 0 where x <= -3 or x >= 3, else dy / 6.",
+)
+
+Activation(
+    "hardswish",
+    layer="Hardswish",
+    formula="y = 0 where x <= -3, x where x >= 3, else x * (x + 3) / 6.",
+    gradient="dx = 0 where x <= -3, dy where x >= 3, else dy * (x / 3 + 1 / 2).",
+)
+
+Activation(
+    "logsigmoid",
+    layer="LogSigmoid",
+    formula="y = log(sigmoid(x)) = -log(1 + exp(-x)).",
+    gradient="dx = dy * sigmoid(-x).",
+)
+
+Activation(
+    "threshold",
+    layer="Threshold",
+    defaults={"threshold": 0.0, "value": 0.0},
+    formula="y = value where x <= threshold, else x.  (PyTorch has no defaults here.)",
+    gradient="dx = 0 where x <= threshold, else dy.",
+)
+
 _FUNCTIONS = {f.__name__: f for entry in ACTIVATIONS.values() for f in (entry.forward, entry.backward)}
 __all__ = sorted(_FUNCTIONS)
 globals().update(_FUNCTIONS)

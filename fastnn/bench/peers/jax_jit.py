@@ -165,6 +165,57 @@ class _Operations:
     def leaky_relu(self, x: Traced, negative_slope: float = 0.01, *, out: None = None) -> Traced:
         return self.jax.nn.leaky_relu(x, negative_slope)
 
+    def sigmoid(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.sigmoid(x)
+
+    def tanh(self, x: Traced, *, out: None = None) -> Traced:
+        return self.np.tanh(x)
+
+    def elu(self, x: Traced, alpha: float = 1.0, *, out: None = None) -> Traced:
+        return self.jax.nn.elu(x, alpha)
+
+    def selu(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.selu(x)
+
+    def celu(self, x: Traced, alpha: float = 1.0, *, out: None = None) -> Traced:
+        return self.jax.nn.celu(x, alpha)
+
+    def gelu(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.gelu(x, approximate=False)
+
+    def gelu_tanh(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.gelu(x, approximate=True)
+
+    def silu(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.silu(x)
+
+    def mish(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.mish(x)
+
+    def softsign(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.soft_sign(x)
+
+    def hardtanh(self, x: Traced, min_val: float = -1.0, max_val: float = 1.0, *, out: None = None) -> Traced:
+        return self.np.clip(x, min_val, max_val)
+
+    def relu6(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.relu6(x)
+
+    def hardsigmoid(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.hard_sigmoid(x)
+
+    def hardswish(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.hard_silu(x)
+
+    def logsigmoid(self, x: Traced, *, out: None = None) -> Traced:
+        return self.jax.nn.log_sigmoid(x)
+
+    def threshold(self, x: Traced, threshold: float = 0.0, value: float = 0.0, *, out: None = None) -> Traced:
+        return self.np.where(x > threshold, x, value)
+
+    def softplus(self, x: Traced, beta: float = 1.0, threshold: float = 20.0, *, out: None = None) -> Traced:
+        return self.np.where(beta * x > threshold, x, self.jax.nn.softplus(beta * x) / beta)
+
     def dropout(
         self, x: Traced, p: float = 0.5, training: bool = True, *, rng: Any = None, first: int = 0, out: None = None
     ) -> tuple[Traced, None]:

@@ -28,6 +28,21 @@ def _activate_backward(dy: Array, v: Array, activation: Any) -> Array:
     return dy * (v > 0) if negative_slope == 0 else np.where(v > 0, dy, negative_slope * dy)
 
 
+_GELU = math.sqrt(2 / math.pi)
+
+
+def _silu_backward(dy: Array, x: Array) -> Array:
+    gate = 1 / (1 + np.exp(-x))
+    dx: Array = dy * gate * (1 + x * (1 - gate))
+    return dx
+
+
+def _gelu_tanh_backward(dy: Array, x: Array) -> Array:
+    t = np.tanh(_GELU * (x + 0.044715 * x**3))
+    dx: Array = dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * _GELU * (1 + 3 * 0.044715 * x * x))
+    return dx
+
+
 class NumpyIdiomatic(HandWritten):
     """See the module."""
 
@@ -67,6 +82,125 @@ class NumpyIdiomatic(HandWritten):
         out: Array | None = None,
     ) -> Plan:
         return lambda: np.where(x > 0, dy, negative_slope * dy), None
+
+    @prepared
+    def sigmoid(self, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: 1 / (1 + np.exp(-x)), None
+
+    @prepared
+    def sigmoid_backward(self, dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Plan:
+        return lambda: dy * x * (1 - x) if output else dy / (2 + np.exp(-x) + np.exp(x)), None
+
+    @prepared
+    def tanh(self, x: Array, *, out: Array | None = None) -> Plan:
+        return partial(np.tanh, x), None
+
+    @prepared
+    def tanh_backward(self, dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Plan:
+        return lambda: dy * (1 - (x if output else np.tanh(x)) ** 2), None
+
+    @prepared
+    def elu(self, x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Plan:
+        return lambda: np.where(x > 0, x, alpha * np.expm1(x)), None
+
+    @prepared
+    def elu_backward(
+        self, dy: Array, x: Array, alpha: float = 1.0, *, output: bool = False, out: Array | None = None
+    ) -> Plan:
+        return lambda: np.where(x > 0, dy, dy * (x + alpha if output else alpha * np.exp(x))), None
+
+    @prepared
+    def silu(self, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: x / (1 + np.exp(-x)), None
+
+    @prepared
+    def silu_backward(self, dy: Array, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: _silu_backward(dy, x), None
+
+    @prepared
+    def gelu_tanh(self, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: 0.5 * x * (1 + np.tanh(_GELU * (x + 0.044715 * x**3))), None
+
+    @prepared
+    def gelu_tanh_backward(self, dy: Array, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: _gelu_tanh_backward(dy, x), None
+
+    @prepared
+    def softplus(self, x: Array, beta: float = 1.0, threshold: float = 20.0, *, out: Array | None = None) -> Plan:
+        return lambda: np.where(beta * x > threshold, x, np.logaddexp(0, beta * x) / beta), None
+
+    @prepared
+    def softplus_backward(
+        self, dy: Array, x: Array, beta: float = 1.0, threshold: float = 20.0, *, out: Array | None = None
+    ) -> Plan:
+        return lambda: np.where(beta * x > threshold, dy, dy / (1 + np.exp(-beta * x))), None
+
+    @prepared
+    def softsign(self, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: x / (1 + np.abs(x)), None
+
+    @prepared
+    def softsign_backward(self, dy: Array, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: dy / (1 + np.abs(x)) ** 2, None
+
+    @prepared
+    def hardtanh(self, x: Array, min_val: float = -1.0, max_val: float = 1.0, *, out: Array | None = None) -> Plan:
+        return partial(np.clip, x, min_val, max_val), None
+
+    @prepared
+    def hardtanh_backward(
+        self,
+        dy: Array,
+        x: Array,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        *,
+        output: bool = False,
+        out: Array | None = None,
+    ) -> Plan:
+        return lambda: dy * ((x > min_val) & (x < max_val)), None
+
+    @prepared
+    def relu6(self, x: Array, *, out: Array | None = None) -> Plan:
+        return partial(np.clip, x, 0, 6), None
+
+    @prepared
+    def relu6_backward(self, dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Plan:
+        return lambda: dy * ((x > 0) & (x < 6)), None
+
+    @prepared
+    def hardsigmoid(self, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: np.clip(x + 3, 0, 6) / 6, None
+
+    @prepared
+    def hardsigmoid_backward(self, dy: Array, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: dy / 6 * (np.abs(x) < 3), None
+
+    @prepared
+    def hardswish(self, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: x * np.clip(x + 3, 0, 6) / 6, None
+
+    @prepared
+    def hardswish_backward(self, dy: Array, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: dy * np.where(x < -3, 0, np.where(x < 3, x / 3 + 0.5, 1)), None
+
+    @prepared
+    def logsigmoid(self, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: -np.logaddexp(0, -x), None
+
+    @prepared
+    def logsigmoid_backward(self, dy: Array, x: Array, *, out: Array | None = None) -> Plan:
+        return lambda: dy / (1 + np.exp(x)), None
+
+    @prepared
+    def threshold(self, x: Array, threshold: float = 0.0, value: float = 0.0, *, out: Array | None = None) -> Plan:
+        return lambda: np.where(x > threshold, x, value), None
+
+    @prepared
+    def threshold_backward(
+        self, dy: Array, x: Array, threshold: float = 0.0, value: float = 0.0, *, out: Array | None = None
+    ) -> Plan:
+        return lambda: dy * (x > threshold), None
 
     def _epilogue(self, v: Array, residual: Any, activation: Any, p: float, rng: Any) -> tuple[Array, Any]:
         if residual is not None:

@@ -35,6 +35,7 @@ class TorchEager(TorchPeer):
         aten = self.torch.ops.aten
         self._threshold_backward = aten.threshold_backward.default
         self._leaky_relu_backward = aten.leaky_relu_backward.default
+        self._aten = aten
         self._batch_norm_backward = aten.native_batch_norm_backward.default
         self._nll_loss_forward = aten.nll_loss_forward.default
         self._nll_loss_backward = aten.nll_loss_backward.default
@@ -54,6 +55,113 @@ class TorchEager(TorchPeer):
         self, dy: Tensor, x: Tensor, negative_slope: float = 0.01, *, output: bool = False, out: None = None
     ) -> Tensor:
         return self._leaky_relu_backward(dy, x, negative_slope, output)
+
+    def sigmoid(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.sigmoid(x)
+
+    def sigmoid_backward(self, dy: Tensor, x: Tensor, *, output: bool = False, out: None = None) -> Tensor:
+        return self._aten.sigmoid_backward.default(dy, x if output else self.torch.sigmoid(x))
+
+    def tanh(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.tanh(x)
+
+    def tanh_backward(self, dy: Tensor, x: Tensor, *, output: bool = False, out: None = None) -> Tensor:
+        return self._aten.tanh_backward.default(dy, x if output else self.torch.tanh(x))
+
+    def elu(self, x: Tensor, alpha: float = 1.0, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.elu(x, alpha)
+
+    def elu_backward(
+        self, dy: Tensor, x: Tensor, alpha: float = 1.0, *, output: bool = False, out: None = None
+    ) -> Tensor:
+        return self._aten.elu_backward.default(dy, alpha, 1, 1, output, x)
+
+    def selu(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.selu(x)
+
+    def selu_backward(self, dy: Tensor, x: Tensor, *, output: bool = False, out: None = None) -> Tensor:
+        return self._aten.elu_backward.default(dy, 1.6732632423543772, 1.0507009873554805, 1, output, x)
+
+    def celu(self, x: Tensor, alpha: float = 1.0, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.celu(x, alpha)
+
+    def celu_backward(
+        self, dy: Tensor, x: Tensor, alpha: float = 1.0, *, output: bool = False, out: None = None
+    ) -> Tensor:
+        return self._aten.elu_backward.default(dy, alpha, 1, 1 / alpha, output, x)
+
+    def gelu(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.gelu(x)
+
+    def gelu_backward(self, dy: Tensor, x: Tensor, *, out: None = None) -> Tensor:
+        return self._aten.gelu_backward.default(dy, x)
+
+    def gelu_tanh(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.gelu(x, approximate="tanh")
+
+    def gelu_tanh_backward(self, dy: Tensor, x: Tensor, *, out: None = None) -> Tensor:
+        return self._aten.gelu_backward.default(dy, x, approximate="tanh")
+
+    def silu(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.silu(x)
+
+    def silu_backward(self, dy: Tensor, x: Tensor, *, out: None = None) -> Tensor:
+        return self._aten.silu_backward.default(dy, x)
+
+    def mish(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.mish(x)
+
+    def mish_backward(self, dy: Tensor, x: Tensor, *, out: None = None) -> Tensor:
+        return self._aten.mish_backward.default(dy, x)
+
+    def softplus(self, x: Tensor, beta: float = 1.0, threshold: float = 20.0, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.softplus(x, beta, threshold)
+
+    def softplus_backward(
+        self, dy: Tensor, x: Tensor, beta: float = 1.0, threshold: float = 20.0, *, out: None = None
+    ) -> Tensor:
+        return self._aten.softplus_backward.default(dy, x, beta, threshold)
+
+    def hardtanh(self, x: Tensor, min_val: float = -1.0, max_val: float = 1.0, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.hardtanh(x, min_val, max_val)
+
+    def hardtanh_backward(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        *,
+        output: bool = False,
+        out: None = None,
+    ) -> Tensor:
+        return self._aten.hardtanh_backward.default(dy, x, min_val, max_val)
+
+    def relu6(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.relu6(x)
+
+    def relu6_backward(self, dy: Tensor, x: Tensor, *, output: bool = False, out: None = None) -> Tensor:
+        return self._aten.hardtanh_backward.default(dy, x, 0, 6)
+
+    def hardsigmoid(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.hardsigmoid(x)
+
+    def hardsigmoid_backward(self, dy: Tensor, x: Tensor, *, out: None = None) -> Tensor:
+        return self._aten.hardsigmoid_backward.default(dy, x)
+
+    def hardswish(self, x: Tensor, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.hardswish(x)
+
+    def hardswish_backward(self, dy: Tensor, x: Tensor, *, out: None = None) -> Tensor:
+        return self._aten.hardswish_backward.default(dy, x)
+
+    def threshold(self, x: Tensor, threshold: float = 0.0, value: float = 0.0, *, out: None = None) -> Tensor:
+        return self.torch.nn.functional.threshold(x, threshold, value)
+
+    def threshold_backward(
+        self, dy: Tensor, x: Tensor, threshold: float = 0.0, value: float = 0.0, *, out: None = None
+    ) -> Tensor:
+        return self._threshold_backward(dy, x, threshold)
 
     # Steps of the chains below. `role` names the buffer of the result, where there are buffers.
 
