@@ -21,9 +21,9 @@ FASTNN_INLINE void for_blocks(index begin, index end, const Block& block) {
 
 // Calls segment(at, n, p) for the stretches [g + at, g + at + n) of a block that use channel p (plane form) or the
 // entries from p on (row form).
-template <class T, class Segment>
+template <bool Rows, class T, class Segment>
 FASTNN_INLINE void for_segments(const ChannelMap<T>& map, index g, index n, const Segment& segment) {
-  if (map.rows) {
+  if constexpr (Rows) {
     index p = g % map.period;
     for (index at = 0; at < n;) {
       const index length = smaller(n - at, map.period - p);

@@ -1,121 +1,137 @@
 // Counter-based random bits: Threefry-4x32 with 13 rounds (Salmon et al., "Parallel random numbers: as easy as
-// 1, 2, 3", SC11), and dropout, which uses them. 16 bits per element; a tile of 128 elements is 16 counters, one per
-// lane, so that 16 consecutive elements are one half of one word of every lane:
+// 1, 2, 3", SC11), and the masks of dropout, which are made of them. 16 bits per element; a tile of 128 elements is 16
+// counters, one per lane, so that 16 consecutive elements are one half of one word of every lane:
 //   element e of the stream: tile e / 128, and within it word j = r / 32, half h = (r % 32) / 16, lane r % 16.
 #pragma once
-#include "lanes.hpp"
+#include "math.hpp"
 
 namespace fastnn {
 namespace {
 
 using Words = Lanes<std::uint32_t>;
+using Mask = std::int32_t;  // all ones: the element is kept; 0: it is dropped
 
-FASTNN_INLINE Words::Vector rotated(Words::Vector x, int by) {
+FASTNN_INLINE float kept(float v, Mask mask) {
+  return bits_as<float>(bits_as<std::int32_t>(v) & mask);
+}
+FASTNN_INLINE double kept(double v, Mask mask) {
+  return bits_as<double>(bits_as<std::int64_t>(v) & static_cast<std::int64_t>(mask));
+}
+
+template <class W>
+FASTNN_INLINE W rotated(W x, int by) {
   return (x << by) | (x >> (32 - by));
 }
 
-FASTNN_INLINE void random_tile(const std::uint32_t* key, std::uint64_t tile, Words (&x)[4]) {
-  constexpr int rotation[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
-  constexpr int rounds = 13;
-  constexpr std::uint32_t lane[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const std::uint32_t ks[5] = {key[0], key[1], key[2], key[3], 0x1BD11BDAu ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
-  const std::uint64_t counter = tile * kLanes;
-  x[0] = Words::load(lane) + (static_cast<std::uint32_t>(counter) + ks[0]);
-  x[1] = Words::zero() + (static_cast<std::uint32_t>(counter >> 32) + ks[1]);
-  x[2] = Words::zero() + ks[2];
-  x[3] = Words::zero() + ks[3];
-#pragma GCC unroll 13
-  for (int r = 0; r < rounds; ++r) {
-    Words &x1 = x[r & 1 ? 3 : 1], &x3 = x[r & 1 ? 1 : 3];
-#pragma GCC unroll 4
-    for (index k = 0; k < Words::count; ++k) {
-      x[0].part[k] += x1.part[k];
-      x1.part[k] = rotated(x1.part[k], rotation[r & 7][0]) ^ x[0].part[k];
-      x[2].part[k] += x3.part[k];
-      x3.part[k] = rotated(x3.part[k], rotation[r & 7][1]) ^ x[2].part[k];
-    }
-    if ((r & 3) == 3) {  // inject the key
-      const int d = r / 4 + 1;
-      for (int j = 0; j < 4; ++j) x[j] = x[j] + (ks[(d + j) % 5] + static_cast<std::uint32_t>(j == 3 ? d : 0));
-    }
-  }
-}
-
-// Dropout of one stream: y = bits < threshold ? x * scale : 0.
-template <class T>
-class Dropout {
+// The masks of one stream: an element is kept where bits < threshold.
+class KeepMasks {
  public:
-  FASTNN_INLINE explicit Dropout(const Epilogue<T>& e)
-      : key_(e.key), scale_(e.keep_scale), limit_(signed_word(static_cast<std::uint32_t>(e.threshold) << 16)) {}
+  FASTNN_INLINE KeepMasks(const std::uint32_t* key, std::int32_t threshold)
+      : limit_(static_cast<std::int32_t>((static_cast<std::uint32_t>(threshold) << 16) ^ kSign)) {
+    const std::uint32_t ks[5] = {key[0], key[1], key[2], key[3], 0x1BD11BDAu ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
+    key0_ = ks[0];
+    key1_ = ks[1];
+    word2_ = Words::Vector{} + (ks[2] + ks[3]);
+    word3_ = Words::Vector{} + (rotated(ks[3], kRotation[0][1]) ^ (ks[2] + ks[3]));
+    for (int d = 1; d <= kInjections; ++d)
+      for (int j = 0; j < 4; ++j)
+        injected_[d - 1][j] = Words::Vector{} + (ks[(d + j) % 5] + static_cast<std::uint32_t>(j == 3 ? d : 0));
+  }
 
-  // On n elements from `element` of the stream on; y may be x itself. Computing the bits takes as long as memory does:
-  // meanwhile the lines at `ahead` and `beside` (or nullptr) are fetched, which whoever comes next will read.
-  FASTNN_NOINLINE void apply(const T* x, T* y, index element, index n, const T* ahead, const T* beside) {
-    for (index i = 0; i < n;) {
-      const std::uint64_t at = static_cast<std::uint64_t>(element + i);
-      const index begin = static_cast<index>(at % kTile), length = n - i < kTile - begin ? n - i : kTile - begin;
-      fetch(ahead + i);
-      if (beside) fetch(beside + i);
-      if (sizeof(T) == sizeof(std::uint32_t) && length == kTile)
-        whole_tile(x + i, y + i, at / kTile);
-      else
-        part_of_tile(x + i, y + i, at / kTile, begin, length);
-      i += length;
+  static constexpr index kStrip = kBlock + kTile;  // room for a block that begins anywhere in a tile
+
+  // Where the arrays begin that the masks are used with; each may be nullptr.
+  template <class T>
+  struct Lines {
+    const T* at[3];
+    FASTNN_INLINE void fetch(index i) const {
+      for (const T* p : at)
+        if (p)
+          for (index l = 0; l < kTile; l += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(p + i + l);
     }
+  };
+
+  // The masks of n <= kBlock elements from `element` of the stream on, somewhere in `strip`. Computing bits takes as
+  // long as memory does: meanwhile the lines that the masks are for are fetched.
+  template <class T>
+  FASTNN_NOINLINE const Mask* draw(index element, index n, Mask* strip, const Lines<T>& lines) {
+    const index begin = element % kTile;
+    std::uint64_t tile = static_cast<std::uint64_t>(element / kTile);
+    for (Mask* to = strip; to < strip + begin + n; to += kTile, ++tile) {
+      lines.fetch(to - strip);
+      if (last_ && tile == last_tile_)  // the strip before ended in this tile
+        copy_tile(last_, to);
+      else
+        draw_tile(tile, to);
+      last_ = to;
+      last_tile_ = tile;
+    }
+    return strip + begin;
   }
 
  private:
+  static constexpr int kRounds = 13, kInjections = (kRounds - 1) / 4;
+  static constexpr int kRotation[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
+  static constexpr std::uint32_t kLane[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   // Words compare by their upper half alone: the threshold's lower half is 0. Signed, as AVX2 has no other comparison.
-  static constexpr std::uint32_t kSign = 0x80000000u;
-  static FASTNN_INLINE std::int32_t signed_word(std::uint32_t word) { return static_cast<std::int32_t>(word ^ kSign); }
+  static constexpr std::uint32_t kSign = 0x80000000u, kSigns = 0x80008000u;
+  // So many vectors of a word at a time: the rounds of one are a chain, those of more do not fit SSE's registers.
+  static constexpr index kTogether = Words::count < 2 ? Words::count : 2;
 
-  static FASTNN_INLINE void fetch(const T* lines) {
-    for (index i = 0; i < kTile; i += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(lines + i);
-  }
-
-  FASTNN_INLINE void whole_tile(const T* x, T* y, std::uint64_t tile) const {
-    typedef std::int32_t Signed __attribute__((vector_size(kVectorBytes)));
-    Words words[4];
-    random_tile(key_, tile, words);
-    for (int half = 0; half < 8; ++half)
-      for (index k = 0; k < Words::count; ++k) {
-        const index i = half * kLanes + k * Words::width;
-        const Words::Vector word = words[half / 2].part[k];
-        const Signed bits = (Signed)((half % 2 ? word : word << 16) ^ kSign);
-        typename Lanes<T>::Vector v;
-        std::memcpy(&v, x + i, sizeof v);
-        v = v * scale_;
-        const Signed kept = (Signed)v & (bits < limit_);
-        std::memcpy(y + i, &kept, sizeof kept);
-      }
-  }
-
-  FASTNN_INLINE void part_of_tile(const T* x, T* y, std::uint64_t tile, index begin, index n) {
-    if (tile != tile_) {  // else left over from the stretch before
-      Words words[4];
-      random_tile(key_, tile, words);
-      for (int half = 0; half < 8; ++half) {
-        std::uint32_t lane[kLanes];
-        words[half / 2].store(lane);
-        for (index l = 0; l < kLanes; ++l) bits_[half * kLanes + l] = signed_word(half % 2 ? lane[l] : lane[l] << 16);
-      }
-      tile_ = tile;
-    }
-    const std::int32_t* FASTNN_RESTRICT const bits = bits_ + begin;
-    const T scale = scale_;
-    const std::int32_t limit = limit_;
+  static FASTNN_INLINE void copy_tile(const Mask* from, Mask* to) {
 #pragma GCC ivdep
-    for (index i = 0; i < n; ++i) {
-      const T kept = x[i] * scale;
-      y[i] = bits[i] < limit ? kept : T(0);
+    for (index l = 0; l < kTile; ++l) to[l] = from[l];
+  }
+
+  FASTNN_NOINLINE void draw_tile(std::uint64_t tile, Mask* to) const {
+    typedef Mask Masks __attribute__((vector_size(kVectorBytes)));
+    const Masks limit = Masks{} + limit_;
+    for (index k = 0; k < Words::count; k += kTogether) {
+      Words::Vector x[4][kTogether];
+      random_words(tile, kLane + k * Words::width, x);
+      for (index j = 0; j < 4; ++j)
+        for (index l = 0; l < kTogether; ++l) {
+          const Words::Vector halves = x[j][l] ^ kSigns;
+          const Masks lower = (Masks)(halves << 16) < limit, upper = (Masks)halves < limit;
+          Mask* const at = to + j * 2 * kLanes + (k + l) * Words::width;
+          std::memcpy(at, &lower, sizeof lower);
+          std::memcpy(at + kLanes, &upper, sizeof upper);
+        }
     }
   }
 
-  const std::uint32_t* key_;
-  T scale_;
+  // The first round is at hand: the lanes differ in the counter alone, which reaches words 0 and 1.
+  FASTNN_INLINE void random_words(std::uint64_t tile, const std::uint32_t* lane,
+                                  Words::Vector (&x)[4][kTogether]) const {
+    const std::uint64_t counter = tile * kLanes;
+    const std::uint32_t word1 = key1_ + static_cast<std::uint32_t>(counter >> 32);
+    const std::uint32_t word0 = key0_ + static_cast<std::uint32_t>(counter) + word1;
+    for (index l = 0; l < kTogether; ++l) {
+      std::memcpy(&x[0][l], lane + l * Words::width, sizeof x[0][l]);
+      x[0][l] += word0;
+      x[1][l] = x[0][l] ^ rotated(word1, kRotation[0][0]);
+      x[2][l] = word2_;
+      x[3][l] = word3_;
+    }
+#pragma GCC unroll 13
+    for (int r = 1; r < kRounds; ++r) {
+      const int odd = r & 1 ? 3 : 1, other = r & 1 ? 1 : 3;
+#pragma GCC unroll 2
+      for (index l = 0; l < kTogether; ++l) {
+        x[0][l] += x[odd][l];
+        x[odd][l] = rotated(x[odd][l], kRotation[r & 7][0]) ^ x[0][l];
+        x[2][l] += x[other][l];
+        x[other][l] = rotated(x[other][l], kRotation[r & 7][1]) ^ x[2][l];
+        for (int j = 0; (r & 3) == 3 && j < 4; ++j) x[j][l] += injected_[r / 4][j];
+      }
+    }
+  }
+
   std::int32_t limit_;
-  std::uint64_t tile_ = ~std::uint64_t{0};
-  std::int32_t bits_[kTile];
+  std::uint32_t key0_, key1_;
+  Words::Vector word2_, word3_, injected_[kInjections][4];
+  const Mask* last_ = nullptr;  // the tile drawn last
+  std::uint64_t last_tile_ = 0;
 };
 
 }  // namespace
