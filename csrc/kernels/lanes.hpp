@@ -67,6 +67,71 @@ struct Lanes {
   }
 };
 
+template <class T>
+FASTNN_INLINE Lanes<T> larger(Lanes<T> a, const Lanes<T>& b) {
+  for (index k = 0; k < Lanes<T>::count; ++k) a.part[k] = b.part[k] > a.part[k] ? b.part[k] : a.part[k];
+  return a;
+}
+
+// The next elements as a vector of doubles. (gcc 12 converts vectors of floats by halves.)
+FASTNN_INLINE Lanes<double>::Vector load_doubles(const double* p) {
+  Lanes<double>::Vector v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+FASTNN_INLINE Lanes<double>::Vector load_doubles(const float* p) {
+#if defined(__AVX512F__)
+  return (Lanes<double>::Vector)_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p));
+#elif defined(__AVX2__)
+  return (Lanes<double>::Vector)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+  return Lanes<double>::Vector{static_cast<double>(p[0]), static_cast<double>(p[1])};
+#endif
+}
+
+#if defined(__clang__)
+#define FASTNN_SHUFFLE(Order, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define FASTNN_SHUFFLE(Order, a, b, ...) __builtin_shuffle(a, b, Order{__VA_ARGS__})
+#endif
+
+// to[j * to_stride + i] = from[i * from_stride + j], i and j below 4.
+template <class T>
+FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index to_stride) {
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+  using Order [[maybe_unused]] = decltype(Four{} < Four{});
+  Four a, b, c, d;
+  std::memcpy(&a, from, sizeof a);
+  std::memcpy(&b, from + from_stride, sizeof b);
+  std::memcpy(&c, from + 2 * from_stride, sizeof c);
+  std::memcpy(&d, from + 3 * from_stride, sizeof d);
+  const Four ac = FASTNN_SHUFFLE(Order, a, c, 0, 4, 1, 5), ac2 = FASTNN_SHUFFLE(Order, a, c, 2, 6, 3, 7);
+  const Four bd = FASTNN_SHUFFLE(Order, b, d, 0, 4, 1, 5), bd2 = FASTNN_SHUFFLE(Order, b, d, 2, 6, 3, 7);
+  const Four column[4] = {FASTNN_SHUFFLE(Order, ac, bd, 0, 4, 1, 5), FASTNN_SHUFFLE(Order, ac, bd, 2, 6, 3, 7),
+                          FASTNN_SHUFFLE(Order, ac2, bd2, 0, 4, 1, 5), FASTNN_SHUFFLE(Order, ac2, bd2, 2, 6, 3, 7)};
+  for (index j = 0; j < 4; ++j) std::memcpy(to + j * to_stride, &column[j], sizeof(Four));
+}
+#undef FASTNN_SHUFFLE
+
+// The same of any number of rows and columns, four of each at a time: what is left over is done together with those
+// before it, a second time.
+template <class T>
+FASTNN_INLINE void transpose(const T* from, index from_stride, T* to, index to_stride, index rows, index columns) {
+  if (rows < 4 || columns < 4) {
+    for (index i = 0; i < rows; ++i)
+      for (index j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * from_stride + j];
+    return;
+  }
+  for (index c = 0; c < columns; c += 4) {
+    const index j = c + 4 <= columns ? c : columns - 4;
+    const auto block = [=](index i) {
+      transpose_four(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
+    };
+    for (index i = 0; i + 4 <= rows; i += 4) block(i);
+    if (rows % 4 != 0) block(rows - 4);
+  }
+}
+
 // 16 -> 8 -> 4 -> 2 -> 1, each step a loop of fixed length.
 template <class T>
 FASTNN_INLINE T fold_lanes(const T* lane) {

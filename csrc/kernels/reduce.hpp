@@ -135,15 +135,12 @@ void merge_sums(const Leaves& leaves, index, const double* parts, index results,
 // One leaf of a whole-array sum, n <= kPiece, in double: a float's square neither overflows nor vanishes.
 template <class T>
 double sum_leaf(const T* x, index n, bool squared) {
-  typedef T Narrow __attribute__((vector_size(Lanes<double>::width * static_cast<index>(sizeof(T)))));
   double lane[kLanes] = {};
   Lanes<double> total = Lanes<double>::zero();
   const index whole = n / kLanes * kLanes;
   for (index i = 0; i < whole; i += kLanes)
     for (index k = 0; k < Lanes<double>::count; ++k) {
-      Narrow v;
-      std::memcpy(&v, x + i + k * Lanes<double>::width, sizeof v);
-      const auto d = __builtin_convertvector(v, typename Lanes<double>::Vector);
+      const Lanes<double>::Vector d = load_doubles(x + i + k * Lanes<double>::width);
       total.part[k] += squared ? d * d : d;
     }
   total.store(lane);
