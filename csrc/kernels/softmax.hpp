@@ -16,10 +16,7 @@ FASTNN_INLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
   index i = 0;
   if (n >= kLanes) {
     Lanes<T> m = Lanes<T>::load(x);
-    for (i = kLanes; i + kLanes <= n; i += kLanes) {
-      const Lanes<T> v = Lanes<T>::load(x + i);
-      for (index k = 0; k < Lanes<T>::count; ++k) m.part[k] = v.part[k] > m.part[k] ? v.part[k] : m.part[k];
-    }
+    for (i = kLanes; i + kLanes <= n; i += kLanes) m = larger(m, Lanes<T>::load(x + i));
     T lane[kLanes];
     m.store(lane);
     best = lane[0];
@@ -61,38 +58,46 @@ FASTNN_INLINE void exp_short_rows(const T* FASTNN_RESTRICT x, const T* FASTNN_RE
   for (index i = 0; i < rows * columns; ++i) e[i] = exp_nonpositive(e[i]);
 }
 
-// At most 16 rows of at most 16 columns, transposed, so that every loop runs over the rows. The sum is what row_sum
+constexpr index kTransposed = 64;  // narrow rows are taken so many at a time: each step is a chain
+
+// At most 64 rows of at most 16 columns, transposed, so that every loop runs over the rows. The sum is what row_sum
 // gives: the fold of 16 lanes, those beyond the columns being 0.
 template <class T>
 FASTNN_INLINE void cross_entropy_narrow(const CrossEntropy<T>& a, index r, index rows) {
   const index columns = a.columns;
-  const T* const x = a.logits + r * columns;
   T* const dx = a.dlogits + r * columns;
-  T e[kLanes][kLanes] = {}, largest[kLanes], log_sum[kLanes], factor[kLanes];
-  for (index k = 0; k < rows; ++k)
-    for (index j = 0; j < columns; ++j) e[j][k] = x[k * columns + j];
-  for (index k = 0; k < kLanes; ++k) largest[k] = e[0][k];
-  for (index j = 1; j < columns; ++j)
-    for (index k = 0; k < kLanes; ++k) largest[k] = e[j][k] > largest[k] ? e[j][k] : largest[k];
-  for (index k = 0; k < rows; ++k) a.losses[r + k] = e[a.labels[r + k]][k] - largest[k];
-  for (index j = 0; j < columns; ++j)
-    for (index k = 0; k < kLanes; ++k) e[j][k] = exp_nonpositive(e[j][k] - largest[k]);
-  T folded[kLanes / 2][kLanes];
-  for (index j = 0; j < kLanes / 2; ++j)
-    for (index k = 0; k < kLanes; ++k) folded[j][k] = e[j][k] + e[j + kLanes / 2][k];
-  for (index half = kLanes / 4; half > 0; half /= 2)
-    for (index j = 0; j < half; ++j)
-      for (index k = 0; k < kLanes; ++k) folded[j][k] += folded[j + half][k];
-  for (index k = 0; k < kLanes; ++k) {
-    factor[k] = a.weight / folded[0][k];
-    log_sum[k] = log(folded[0][k]);
+  const index* const label = a.labels + r;
+  T* const loss = a.losses + r;
+  T e[kLanes][kTransposed], largest[kTransposed], log_sum[kTransposed];
+  if (rows < kTransposed)
+    for (index j = 0; j < columns; ++j) Lanes<T>::zero().store(e[j] + rows / kLanes * kLanes);
+  transpose(a.logits + r * columns, columns, e[0], kTransposed, rows, columns);
+  for (index g = 0; g < rows; g += kLanes) {
+    Lanes<T> best = Lanes<T>::load(e[0] + g);
+    for (index j = 1; j < columns; ++j) best = larger(best, Lanes<T>::load(e[j] + g));
+    best.store(largest + g);
   }
+  for (index k = 0; k < rows; ++k) loss[k] = e[label[k]][k] - largest[k];
   for (index j = 0; j < columns; ++j)
-    for (index k = 0; k < kLanes; ++k) e[j][k] *= factor[k];
+    for (index g = 0; g < rows; g += kLanes)
+      for (index k = g; k < g + kLanes; ++k) e[j][k] = exp_nonpositive(e[j][k] - largest[k]);
+  for (index g = 0; g < rows; g += kLanes) {
+    const auto column = [&](index j) { return j < columns ? Lanes<T>::load(e[j] + g) : Lanes<T>::zero(); };
+    Lanes<T> folded[kLanes / 2];
+    for (index j = 0; j < kLanes / 2; ++j) folded[j] = column(j) + column(j + kLanes / 2);
+    for (index half = kLanes / 4; half > 0; half /= 2)
+      for (index j = 0; j < half; ++j) folded[j] = folded[j] + folded[j + half];
+    T sum[kLanes];
+    folded[0].store(sum);
+    for (index k = 0; k < kLanes; ++k) log_sum[g + k] = log(sum[k]);
+    for (index k = 0; k < kLanes; ++k) sum[k] = a.weight / sum[k];
+    const Lanes<T> factor = Lanes<T>::load(sum);
+    for (index j = 0; j < columns; ++j) (Lanes<T>::load(e[j] + g) * factor).store(e[j] + g);
+  }
+  transpose(e[0], kTransposed, dx, columns, columns, rows);
   for (index k = 0; k < rows; ++k) {
-    for (index j = 0; j < columns; ++j) dx[k * columns + j] = e[j][k];
-    dx[k * columns + a.labels[r + k]] -= a.weight;
-    a.losses[r + k] = log_sum[k] - a.losses[r + k];
+    dx[k * columns + label[k]] -= a.weight;
+    loss[k] = log_sum[k] - loss[k];
   }
 }
 
@@ -100,7 +105,7 @@ template <class T>
 void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end) {
   const index columns = a.columns, at_once = columns < kLongRow ? kBlock / columns : 1;
   if (columns <= kLanes) {
-    for (index r = begin; r < end; r += kLanes) cross_entropy_narrow(a, r, smaller(kLanes, end - r));
+    for (index r = begin; r < end; r += kTransposed) cross_entropy_narrow(a, r, smaller(kTransposed, end - r));
     return;
   }
   T tile[kBlock], largest[kBlock / kLanes];
