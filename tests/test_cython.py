@@ -29,9 +29,9 @@ import pytest
 
 import fastnn
 import fastnn.functional as F
-from fastnn import _core
+from fastnn import _core, random
 from fastnn.cases import CASES, Case
-from fastnn.functional.activations import ACTIVATIONS
+from fastnn.functional.activations import ACTIVATIONS, resolve
 from fastnn.kernels import __pyx_capi__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,60 +203,102 @@ def tensors(params: list[Array], grads: list[Array], states: list[list[Array]]) 
     return (tensor * len(rows))(*rows)
 
 
+def tail(activation: Any, dropout: float, rng: Any, first: int) -> tuple[Any, ...]:
+    """The arguments of an epilogue; draws a position if there is dropout."""
+    spec = None if activation is None else resolve(activation)
+    act, p0, p1 = (-1, 0.0, 0.0) if spec is None else (spec.id, spec.p0, spec.p1)
+    if dropout == 0:
+        return act, p0, p1, -1, 0, 0, first
+    return act, p0, p1, random.keep_threshold(dropout), *rng.draw(), first
+
+
 class Routed:
-    """`_core`'s functions, computed by the capsules."""
+    """Functions of `fastnn.functional`, computed by the capsules."""
 
-    def bias_act(self, x, bias, residual, out, axis, *tail):
+    def bias_act(
+        self, x, bias=None, *, residual=None, activation=None, dropout=0.0, rng=None, training=True, channel_axis=-1,
+        first=0, out=None,
+    ):  # fmt: skip
         y = np.empty_like(x) if out is None else out
-        run("bias_act", x.dtype, x, bias, residual, epilogue(*tail), y, *view(x, axis))
-        return y
+        dropout = dropout if training else 0.0
+        spec = None if activation is None else resolve(activation)
+        end = tail(activation, dropout, rng, first)
+        run("bias_act", x.dtype, x, bias, residual, epilogue(*end), y, *view(x, channel_axis))
+        from_output = spec is not None and spec.from_output and (dropout == 0 or spec.sign_only)
+        kept = None if spec is None else y if from_output else x
+        return y, SimpleNamespace(
+            kept=kept, from_output=from_output, bias=bias, residual=residual, tail=end, axis=channel_axis
+        )
 
-    def bias_act_backward(self, dy, kept, kept_is_output, bias, residual, out, want_dbias, axis, *tail):
+    def bias_act_backward(self, dy, saved, *, out=None):
         dx = np.empty_like(dy) if out is None else out
-        dbias = np.empty(dy.shape[axis], dy.dtype) if want_dbias else None
-        arrays = (dy, kept, kept_is_output, bias, residual, epilogue(*tail), dx, dbias)
-        run("bias_act_backward", dy.dtype, *arrays, *view(dy, axis))
-        return dx, dbias
+        dbias = None if saved.bias is None else np.empty_like(saved.bias)
+        inputs = (None, None) if saved.from_output else (saved.bias, saved.residual)
+        arrays = (dy, saved.kept, saved.from_output, *inputs, epilogue(*saved.tail), dx, dbias)
+        run("bias_act_backward", dy.dtype, *arrays, *view(dy, saved.axis))
+        return (dx, dbias) if saved.residual is None else (dx, dbias, dx)
 
-    def channel_sum(self, x, out, axis):
-        sums = np.empty(x.shape[axis], x.dtype) if out is None else out
-        run("channel_sum", x.dtype, x, sums, *view(x, axis))
+    def dropout(self, x, p=0.5, training=True, *, rng=None, first=0, out=None):
+        y = np.empty_like(x) if out is None else out
+        seed, position = rng.draw() if training and p > 0 else (0, 0)
+        saved = (p if training else 0.0, seed, position, first)
+        run("dropout", x.dtype, x, y, x.size, *saved)
+        return y, saved
+
+    def dropout_backward(self, dy, saved, *, out=None):
+        dx = np.empty_like(dy) if out is None else out
+        run("dropout", dy.dtype, dy, dx, dy.size, *saved)
+        return dx
+
+    def channel_sum(self, x, *, channel_axis=-1, out=None):
+        sums = np.empty(x.shape[channel_axis], x.dtype) if out is None else out
+        run("channel_sum", x.dtype, x, sums, *view(x, channel_axis))
         return sums
 
-    def batch_norm_train(
-        self, x, weight, bias, pre_bias, residual, out, mean, var, momentum, eps, nonfinite, axis, *tail
-    ):
+    def batch_norm(
+        self, x, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5, *,
+        pre_bias=None, residual=None, activation=None, dropout=0.0, rng=None, channel_axis=1, nonfinite="error",
+        first=0, out=None,
+    ):  # fmt: skip
         y = np.empty_like(x) if out is None else out
-        statistics = np.empty((2, x.shape[axis]))
-        norm = layer(
-            x.dtype, weight, bias, pre_bias, mean, var, *statistics, momentum=momentum, eps=eps, nonfinite=nonfinite
+        sizes = view(x, channel_axis)
+        if not training:
+            norm = layer(x.dtype, weight, bias, pre_bias, running_mean, running_var, None, None, eps=eps)
+            act, p0, p1, *_ = tail(activation, 0.0, rng, first)
+            dropped = epilogue(act, p0, p1, 3, 1, 2, 0)  # what inference ignores
+            run("batch_norm_infer", x.dtype, norm, x, residual, dropped, y, *sizes)
+            return y, None
+        end = tail(activation, dropout, rng, first)
+        statistics = np.empty((2, x.shape[channel_axis]))
+        arrays = (weight, bias, pre_bias, running_mean, running_var, *statistics)
+        mode = ("error", "skip", "allow").index(nonfinite)
+        norm = layer(x.dtype, *arrays, momentum=momentum, eps=eps, nonfinite=mode)
+        run("batch_norm_train", x.dtype, norm, x, residual, epilogue(*end), y, *sizes)
+        return y, SimpleNamespace(
+            x=x, parameters=(weight, bias, pre_bias), statistics=statistics, residual=residual, tail=end, sizes=sizes
         )
-        run("batch_norm_train", x.dtype, norm, x, residual, epilogue(*tail), y, *view(x, axis))
-        return y, *statistics
 
-    def batch_norm_infer(self, x, mean, var, weight, bias, pre_bias, residual, out, eps, axis, act, p0, p1):
-        y = np.empty_like(x) if out is None else out
-        norm = layer(x.dtype, weight, bias, pre_bias, mean, var, None, None, eps=eps)
-        dropped = epilogue(act, p0, p1, 3, 1, 2, 0)  # what inference ignores
-        run("batch_norm_infer", x.dtype, norm, x, residual, dropped, y, *view(x, axis))
-        return y
-
-    def batch_norm_backward(self, dy, x, mean, invstd, weight, bias, pre_bias, residual, out, axis, *tail):
+    def batch_norm_backward(self, dy, saved, *, out=None):
+        x, residual = saved.x, saved.residual
         dx = np.empty_like(x) if out is None else out
-        dweight, dbias, dpre_bias = np.empty((3, x.shape[axis]), x.dtype)
+        dweight, dbias, dpre_bias = np.empty((3, saved.sizes[1]), x.dtype)
         dresidual = None if residual is None else np.empty_like(x)
-        dpre_bias = None if pre_bias is None else dpre_bias
-        norm = layer(x.dtype, weight, bias, pre_bias, None, None, mean, invstd)
+        dpre_bias = None if saved.parameters[2] is None else dpre_bias
+        norm = layer(x.dtype, *saved.parameters, None, None, *saved.statistics)
         gradients = (dx, dweight, dbias, dresidual, dpre_bias)
-        run("batch_norm_backward", x.dtype, norm, dy, x, residual, epilogue(*tail), *gradients, *view(x, axis))
-        return gradients
+        run("batch_norm_backward", x.dtype, norm, dy, x, residual, epilogue(*saved.tail), *gradients, *saved.sizes)
+        return tuple(gradient for gradient in gradients if gradient is not None)
 
-    def softmax_cross_entropy(self, logits, labels, out):
+    def softmax_cross_entropy(self, logits, labels, *, out=None):
         dlogits = np.empty_like(logits) if out is None else out
         loss = ctypes.c_double()
         rows = np.ascontiguousarray(labels, np.int64)
         run("softmax_cross_entropy", logits.dtype, logits, rows, dlogits, byref(loss), *logits.shape)
         return loss.value, dlogits
+
+
+class RoutedCore:
+    """`_core`'s function, computed by the capsules."""
 
     def optimizer_step(self, name, params, grads, states, scalars, clip_norm):
         dtype = params[0].dtype
@@ -293,9 +335,9 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], SimpleNames
     """From its call on, a namespace like `fastnn.functional` that computes everything by the capsules."""
 
     def route() -> SimpleNamespace:
-        for name, method in inspect.getmembers(Routed(), inspect.ismethod):
+        for name, method in inspect.getmembers(RoutedCore(), inspect.ismethod):
             monkeypatch.setattr(_core, name, method)
-        namespace = SimpleNamespace(**vars(F))
+        namespace = SimpleNamespace(**vars(F) | dict(inspect.getmembers(Routed(), inspect.ismethod)))
         for name in ACTIVATIONS:
             forward, backward = routed_activation(name)
             setattr(namespace, name, forward)

@@ -151,7 +151,7 @@ struct Gelu {
   static FASTNN_INLINE T forward(T x, T, T) {
     const Normal n(x);
     const T below = n.x * n.tail, above = n.x * Format<T>::unit - below;
-    return select(x > high, x, select(x < 0, below, above) * Format<T>::per_unit);
+    return select(x > high, x, select(x <= 0, below, above) * Format<T>::per_unit);
   }
   static FASTNN_INLINE T backward(T dy, T x, T, T) {
     const Normal n(x);
@@ -172,7 +172,7 @@ struct GeluTanh {
   // z to half as many bits again as fit: the sum of two, whose first is a product of halves. `grid` rounds to an
   // absolute precision that leaves c1 + c3 x^2 half of the bits.
   static FASTNN_INLINE Odds<T> odds(T x) {
-    constexpr T grid = sizeof(T) == 4 ? T(49152) : T(6442450944);  // 1.5 * 2^15: to 2^-8; 1.5 * 2^32: to 2^-20
+    constexpr T grid = sizeof(T) == 4 ? T(0x1.8p15) : T(0x1.8p32);  // to 2^-8, to 2^-20
     constexpr T c1_high = sizeof(T) == 4 ? T(409.0 / 256) : T(1673285.0 / 1048576);
     const T c3_high = upper_half(T(c3)), c3_low = T(c3 - c3_high);
     const T u = upper_half(x), square = u * u, square_low = (x - u) * (x + u);
@@ -343,14 +343,15 @@ struct Threshold {
   static FASTNN_INLINE T backward(T dy, T x, T threshold, T) { return x <= threshold ? T(0) : dy; }
 };
 
-#define FASTNN_ACTIVATIONS(X)                                                                                     \
-  X(Relu)                                                                                                         \
-  X(LeakyRelu)                                                                                                    \
-  X(Sigmoid)                                                                                                      \
-  X(Tanh)                                                                                                         \
-  X(Elu)                                                                                                          \
-  X(Selu) X(Celu) X(Gelu) X(GeluTanh) X(Silu) X(Mish) X(Softplus) X(Softsign) X(Hardtanh) X(Relu6) X(Hardsigmoid) \
-      X(Hardswish) X(LogSigmoid) X(Threshold)
+#define FASTNN_ACTIVATIONS(X)                                                                                          \
+  X(Relu)                                                                                                              \
+  X(LeakyRelu)                                                                                                         \
+  X(Sigmoid)                                                                                                           \
+  X(Tanh)                                                                                                              \
+  X(Elu)                                                                                                               \
+  X(Selu)                                                                                                              \
+  X(Celu) X(Gelu) X(GeluTanh) X(Silu) X(Mish) X(Softplus) X(Softsign) X(Hardtanh) X(Relu6) X(Hardsigmoid) X(Hardswish) \
+      X(LogSigmoid) X(Threshold)
 
 // One loop per form; input and output may be the same array, but overlap in no other way.
 template <class T, template <class> class A>

@@ -1,8 +1,8 @@
 // exp, log and what activations need of them, from IEEE operations alone: branch-free, so that the loops around them
 // vectorise, and without FMA, so that every level gives the same bits. Rounding to an integer adds a magic constant;
 // floats are never converted to integers, as out-of-range conversions differ between architectures. A result below the
-// smallest normal number is rounded once, by the last operation, and no number on the way to another result is so
-// small: some processors are a hundred times slower there.
+// smallest normal number keeps the digits that fit, and arguments far out lead to no such number on the way: some
+// processors are a hundred times slower there.
 #pragma once
 #include "lanes.hpp"
 
@@ -99,8 +99,8 @@ struct Format<float> {
   using Bits = std::uint32_t;
   static constexpr Bits bias = 127, upper_half = 0xfffff000;  // 12 bits of a number: their product is exact
   static constexpr int mantissa = 23, unit_power = 40;
-  static constexpr float magic = 12582912.0f;                                 // 1.5 * 2^23
-  static constexpr float unit = 1099511627776.0f, per_unit = 9.0949470e-13f;  // 2^40
+  static constexpr float magic = 12582912.0f;  // 1.5 * 2^23
+  static constexpr float unit = 0x1p40f, per_unit = 0x1p-40f;
   static constexpr float log2_e = 1.44269504088896341f;
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;  // k * ln2_high is exact
   static constexpr float exp_is_zero = -104.0f;                               // from here on down
@@ -117,7 +117,7 @@ struct Format<double> {
   static constexpr Bits bias = 1023, upper_half = 0xfffffffff8000000;  // 26 bits
   static constexpr int mantissa = 52, unit_power = 256;
   static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
-  static constexpr double unit = 1.157920892373162e+77, per_unit = 8.636168555094445e-78;
+  static constexpr double unit = 0x1p256, per_unit = 0x1p-256;
   static constexpr double log2_e = 1.4426950408889634074;
   static constexpr double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
   static constexpr double exp_is_zero = -746.0;
@@ -248,7 +248,7 @@ struct Log1p<double> {
 
 template <class T>
 FASTNN_INLINE T log1p_of_units(T e) {
-  constexpr T small = T(9.3132257e-10);  // 2^-30: its square is lost beside 1, and no denormal number
+  constexpr T small = T(0x1p-30);  // its square is lost beside 1, and no denormal number
   const T s = e / (Format<T>::unit + T(0.5) * e), z = at_least(s, small) * at_least(s, small);
   return s * (T(1) + z * polynomial(Log1p<T>::series, z));
 }

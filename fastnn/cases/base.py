@@ -19,6 +19,7 @@ TOLERANCES: dict[str, float] = {
     "exact": 0.0,  # selects among its inputs
     "ulp2": 2.0,  # of the result itself, however small
     "ulp4": 4.0,
+    "slope": 12.0,  # of an activation, which may be a small difference, times a gradient of order 1
     "elementwise": 4.0,  # a few roundings per element
     "reduction": 32.0,  # sums over many elements; the error of a sum grows with the root of their number
 }

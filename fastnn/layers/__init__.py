@@ -30,4 +30,4 @@ globals().update(CLASSES)
 if TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """The activation layers: `ReLU`, `LeakyReLU`."""
+        """The activation layers: `ReLU`, `GELU` ..."""

@@ -269,22 +269,22 @@ def _density(x: Array) -> Array:
 
 
 def _distribution(x: Array) -> Array:
-    """Phi, the normal distribution: its power series between -2 and 2, beyond them Laplace's continued fraction.
+    """Phi, the normal distribution: its power series between -3 and 3, beyond them Laplace's continued fraction.
 
     M. Abramowitz, I. A. Stegun: Handbook of mathematical functions, 26.2.11 and 26.2.14.
     """
-    near = np.clip(x, -2, 2)
+    near = np.clip(x, -3, 3)
     term = series = near
     for n in range(3, 101, 2):
         term = term * near * near / n
         series = series + term
-    far = np.maximum(np.abs(x), 2)
+    far = np.maximum(np.abs(x), 3)
     fraction = far
     for n in range(90, 0, -1):
         fraction = far + n / fraction
     tail = _density(far) / fraction
     inner = x.dtype.type(0.5) + _density(near) * series
-    y: Array = np.where(np.abs(x) <= 2, inner, np.where(x < 0, tail, 1 - tail))
+    y: Array = np.where(np.abs(x) <= 3, inner, np.where(x < 0, tail, 1 - tail))
     return np.where(np.isnan(x), x, y)
 
 

@@ -95,6 +95,53 @@ def activate_backward(dy, x, slope, dx):
         dx[i] = dy[i] if x[i] > 0 else s * dy[i]
 
 
+def sigmoid(x, y):
+    one = np.float32(1)
+    for i in prange(x.size):
+        y[i] = one / (one + math.exp(-x[i]))
+
+
+def sigmoid_backward(dy, y, dx):
+    for i in prange(y.size):
+        dx[i] = dy[i] * y[i] * (np.float32(1) - y[i])
+
+
+def tanh(x, y):
+    for i in prange(x.size):
+        y[i] = math.tanh(x[i])
+
+
+def tanh_backward(dy, y, dx):
+    for i in prange(y.size):
+        dx[i] = dy[i] * (np.float32(1) - y[i] * y[i])
+
+
+def gelu(x, y):
+    half, scale = np.float32(0.5), np.float32(math.sqrt(0.5))
+    for i in prange(x.size):
+        y[i] = half * x[i] * (np.float32(1) + math.erf(x[i] * scale))
+
+
+def gelu_backward(dy, x, dx):
+    half, scale, density = np.float32(0.5), np.float32(math.sqrt(0.5)), np.float32(1 / math.sqrt(2 * math.pi))
+    for i in prange(x.size):
+        v = x[i]
+        dx[i] = dy[i] * (half * (np.float32(1) + math.erf(v * scale)) + v * density * math.exp(-half * v * v))
+
+
+def silu(x, y):
+    one = np.float32(1)
+    for i in prange(x.size):
+        y[i] = x[i] / (one + math.exp(-x[i]))
+
+
+def silu_backward(dy, x, dx):
+    one = np.float32(1)
+    for i in prange(x.size):
+        gate = one / (one + math.exp(-x[i]))
+        dx[i] = dy[i] * gate * (one + x[i] * (one - gate))
+
+
 def dropout(x, keep, factor, key, y, mask):
     threshold, scale = np.uint32(keep), np.float32(factor)
     for i in prange(x.size):
@@ -346,6 +393,14 @@ def adam(p, g, m, v, rate, shrink, clip, decay, beta1, beta2, root, eps):
 _LOOPS = (
     activate,
     activate_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+    gelu,
+    gelu_backward,
+    silu,
+    silu_backward,
     dropout,
     dropout_backward,
     bias_act,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from typing import Any
 
-from fastnn.bench.peers.common import NUMPY_CAP
+from fastnn.bench.peers.base import Plan, prepared
+from fastnn.bench.peers.common import NUMPY_CAP, Array
 from fastnn.bench.peers.compiled import CompiledLoops
 
 SMALL = 1 << 14
@@ -29,3 +31,43 @@ class Numba(CompiledLoops):
 
     def loops(self, elements: int) -> Any:
         return self._serial if elements < SMALL else self._parallel
+
+    def _elementwise(self, loop: str, role: str, *arrays: Array) -> Plan:
+        result = self._buffer(role, arrays[0].shape)
+        return partial(getattr(self.loops(result.size), loop), *arrays, result), result
+
+    @prepared
+    def sigmoid(self, x: Array, *, out: None = None) -> Plan:
+        return self._elementwise("sigmoid", "y", x)
+
+    @prepared
+    def sigmoid_backward(self, dy: Array, x: Array, *, output: bool = False, out: None = None) -> Plan:
+        if not output:
+            raise NotImplementedError("from the input")
+        return self._elementwise("sigmoid_backward", "dx", dy, x)
+
+    @prepared
+    def tanh(self, x: Array, *, out: None = None) -> Plan:
+        return self._elementwise("tanh", "y", x)
+
+    @prepared
+    def tanh_backward(self, dy: Array, x: Array, *, output: bool = False, out: None = None) -> Plan:
+        if not output:
+            raise NotImplementedError("from the input")
+        return self._elementwise("tanh_backward", "dx", dy, x)
+
+    @prepared
+    def gelu(self, x: Array, *, out: None = None) -> Plan:
+        return self._elementwise("gelu", "y", x)
+
+    @prepared
+    def gelu_backward(self, dy: Array, x: Array, *, out: None = None) -> Plan:
+        return self._elementwise("gelu_backward", "dx", dy, x)
+
+    @prepared
+    def silu(self, x: Array, *, out: None = None) -> Plan:
+        return self._elementwise("silu", "y", x)
+
+    @prepared
+    def silu_backward(self, dy: Array, x: Array, *, out: None = None) -> Plan:
+        return self._elementwise("silu_backward", "dx", dy, x)
