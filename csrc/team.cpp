@@ -69,7 +69,7 @@ struct Team {
   std::atomic<double> waking_ns{60e3};  // see team::waking_ns
   Loop loop{};
   std::vector<Range> ranges;
-  std::vector<Member*> members;
+  std::vector<Member*> members, sleepers;
 };
 
 Team& all() {
@@ -197,20 +197,22 @@ void wait_for_loop(const Team& team, Member& self, std::uint32_t seen) {
   }
 }
 
-// Wakes as many sleepers as it takes to have `helpers` members awake; returns how many.
+// Wakes as many sleepers as it takes to have `helpers` members awake; returns how many. One look at each decides: a
+// member that was counted as awake and lies down meanwhile comes by itself, and must not be counted again.
 int ring(Team& team, int helpers) {
-  int missing = helpers, woken = 0;
-  for (const Member* member : team.members) missing -= member->asleep.load() ? 0 : 1;
-  for (Member* member : team.members) {
-    if (woken >= missing) break;
-    if (!member->asleep.load()) continue;
+  team.sleepers.clear();
+  for (Member* member : team.members)
+    if (member->asleep.load()) team.sleepers.push_back(member);
+  const int awake = static_cast<int>(team.members.size() - team.sleepers.size());
+  const int wanted = std::min(std::max(helpers - awake, 0), static_cast<int>(team.sleepers.size()));
+  for (int k = 0; k < wanted; ++k) {
+    Member& member = *team.sleepers[static_cast<std::size_t>(k)];
     {
-      const std::lock_guard<std::mutex> between_its_look_and_its_sleep(member->mutex);
+      const std::lock_guard<std::mutex> between_its_look_and_its_sleep(member.mutex);
     }
-    member->bell.notify_one();
-    ++woken;
+    member.bell.notify_one();
   }
-  return woken;
+  return wanted;
 }
 
 }  // namespace
