@@ -343,15 +343,26 @@ struct Threshold {
   static FASTNN_INLINE T backward(T dy, T x, T threshold, T) { return x <= threshold ? T(0) : dy; }
 };
 
-#define FASTNN_ACTIVATIONS(X)                                                                                          \
-  X(Relu)                                                                                                              \
-  X(LeakyRelu)                                                                                                         \
-  X(Sigmoid)                                                                                                           \
-  X(Tanh)                                                                                                              \
-  X(Elu)                                                                                                               \
-  X(Selu)                                                                                                              \
-  X(Celu) X(Gelu) X(GeluTanh) X(Silu) X(Mish) X(Softplus) X(Softsign) X(Hardtanh) X(Relu6) X(Hardsigmoid) X(Hardswish) \
-      X(LogSigmoid) X(Threshold)
+#define FASTNN_ACTIVATIONS(X) \
+  X(Relu)                     \
+  X(LeakyRelu)                \
+  X(Sigmoid)                  \
+  X(Tanh)                     \
+  X(Elu)                      \
+  X(Selu)                     \
+  X(Celu)                     \
+  X(Gelu)                     \
+  X(GeluTanh)                 \
+  X(Silu)                     \
+  X(Mish)                     \
+  X(Softplus)                 \
+  X(Softsign)                 \
+  X(Hardtanh)                 \
+  X(Relu6)                    \
+  X(Hardsigmoid)              \
+  X(Hardswish)                \
+  X(LogSigmoid)               \
+  X(Threshold)
 
 // One loop per form; input and output may be the same array, but overlap in no other way.
 template <class T, template <class> class A>
