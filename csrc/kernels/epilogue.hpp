@@ -196,7 +196,7 @@ class EpilogueRunner {
     const T* const residual = residual_at(g);
     const bool activated = fused_ != Fused::none && (all || residual || fused_ == Fused::block);
     Incoming<T> d{dy, in, fused_};
-    Keep keep = masks<Strips>(g, n, in, dy, x_ ? x_ + g : nullptr, to, out);
+    Keep keep = masks<Strips>(g, n, in, dy, x_ && x_ + g != dy ? x_ + g : nullptr, to, out);
     if (keep.at && (!activated || fused_ == Fused::block)) {
       for (int r = 0; r < Strips; ++r)
         drop_block(dy + r * in, e_.keep_scale, keep.at + r * keep.stride, to + r * out, n);
