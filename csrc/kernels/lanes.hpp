@@ -24,7 +24,8 @@ constexpr index kVectorBytes = 16;
 #define FASTNN_NOINLINE __attribute__((noinline))  // called once per strip: one copy is enough
 
 // 16 lanes as vectors of the native width. Wider types than the hardware's are lowered badly by gcc 12 (measured:
-// 11 times slower on AVX2), plain arrays of 16 are vectorised with permutes (15 times slower).
+// 11 times slower on AVX2), plain arrays of 16 are vectorised with permutes (15 times slower). Unrolled by hand, as
+// four vectors of doubles would else stay in memory (sums 3 to 4 times slower).
 template <class T>
 struct Lanes {
   typedef T Vector __attribute__((vector_size(kVectorBytes)));
@@ -34,34 +35,42 @@ struct Lanes {
 
   static FASTNN_INLINE Lanes zero() {
     Lanes r;
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) r.part[k] = Vector{};
     return r;
   }
   static FASTNN_INLINE Lanes load(const T* p) {
     Lanes r;
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) std::memcpy(&r.part[k], p + k * width, sizeof(Vector));
     return r;
   }
   FASTNN_INLINE void store(T* p) const {
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) std::memcpy(p + k * width, &part[k], sizeof(Vector));
   }
   friend FASTNN_INLINE Lanes operator+(Lanes a, const Lanes& b) {
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] += b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator*(Lanes a, const Lanes& b) {
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] *= b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator-(Lanes a, const Lanes& b) {
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] -= b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator-(Lanes a, T b) {
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] -= b;
     return a;
   }
   friend FASTNN_INLINE Lanes operator+(Lanes a, T b) {
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] += b;
     return a;
   }
@@ -69,6 +78,7 @@ struct Lanes {
 
 template <class T>
 FASTNN_INLINE Lanes<T> larger(Lanes<T> a, const Lanes<T>& b) {
+#pragma GCC unroll 8
   for (index k = 0; k < Lanes<T>::count; ++k) a.part[k] = b.part[k] > a.part[k] ? b.part[k] : a.part[k];
   return a;
 }
@@ -95,20 +105,25 @@ FASTNN_INLINE Lanes<double>::Vector load_doubles(const float* p) {
 #define FASTNN_SHUFFLE(Order, a, b, ...) __builtin_shuffle(a, b, Order{__VA_ARGS__})
 #endif
 
-// to[j * to_stride + i] = from[i * from_stride + j], i and j below 4.
+// to[j * to_stride + i] = from[i * from_stride + j], i and j below 4. Halves of two rows first, then every second
+// entry: SSE and AVX do that to floats and to doubles, whose rows are two registers or one of two lanes, in one
+// instruction.
 template <class T>
 FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index to_stride) {
   typedef T Four __attribute__((vector_size(4 * sizeof(T))));
   using Order [[maybe_unused]] = decltype(Four{} < Four{});
+  constexpr index apart = sizeof(T) == sizeof(double) ? 2 : 1;  // rows whose halves are put together
+  constexpr int x = apart == 2 ? 4 : 2, y = 6 - x;
   Four a, b, c, d;
   std::memcpy(&a, from, sizeof a);
-  std::memcpy(&b, from + from_stride, sizeof b);
-  std::memcpy(&c, from + 2 * from_stride, sizeof c);
+  std::memcpy(&b, from + apart * from_stride, sizeof b);
+  std::memcpy(&c, from + (3 - apart) * from_stride, sizeof c);
   std::memcpy(&d, from + 3 * from_stride, sizeof d);
-  const Four ac = FASTNN_SHUFFLE(Order, a, c, 0, 4, 1, 5), ac2 = FASTNN_SHUFFLE(Order, a, c, 2, 6, 3, 7);
-  const Four bd = FASTNN_SHUFFLE(Order, b, d, 0, 4, 1, 5), bd2 = FASTNN_SHUFFLE(Order, b, d, 2, 6, 3, 7);
-  const Four column[4] = {FASTNN_SHUFFLE(Order, ac, bd, 0, 4, 1, 5), FASTNN_SHUFFLE(Order, ac, bd, 2, 6, 3, 7),
-                          FASTNN_SHUFFLE(Order, ac2, bd2, 0, 4, 1, 5), FASTNN_SHUFFLE(Order, ac2, bd2, 2, 6, 3, 7)};
+  const Four ab = FASTNN_SHUFFLE(Order, a, b, 0, 1, 4, 5), ab2 = FASTNN_SHUFFLE(Order, a, b, 2, 3, 6, 7);
+  const Four cd = FASTNN_SHUFFLE(Order, c, d, 0, 1, 4, 5), cd2 = FASTNN_SHUFFLE(Order, c, d, 2, 3, 6, 7);
+  const Four column[4] = {FASTNN_SHUFFLE(Order, ab, cd, 0, x, y, 6), FASTNN_SHUFFLE(Order, ab, cd, 1, x + 1, y + 1, 7),
+                          FASTNN_SHUFFLE(Order, ab2, cd2, 0, x, y, 6),
+                          FASTNN_SHUFFLE(Order, ab2, cd2, 1, x + 1, y + 1, 7)};
   for (index j = 0; j < 4; ++j) std::memcpy(to + j * to_stride, &column[j], sizeof(Four));
 }
 #undef FASTNN_SHUFFLE
