@@ -161,7 +161,7 @@ class TorchEager(TorchPeer):
     def threshold_backward(
         self, dy: Tensor, x: Tensor, threshold: float = 0.0, value: float = 0.0, *, out: None = None
     ) -> Tensor:
-        return self._threshold_backward(dy, x, threshold)
+        return self._aten.threshold_backward.default(dy, x, threshold)
 
     # Steps of the chains below. `role` names the buffer of the result, where there are buffers.
 
