@@ -185,6 +185,7 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     *((lambda a, p=p: F.dropout(a.x, p), TypeError, "p") for p in (None, "a")),
     (lambda a: batch_norm(a, momentum=None), TypeError, "momentum"),
     (lambda a: batch_norm(a, eps="small"), TypeError, "eps"),
+    (lambda a: batch_norm(a, running_ddof=0.5), TypeError, "running_ddof"),
     (lambda a: batch_norm(a, channel_axis=1.5), TypeError, "channel_axis"),
     (lambda a: F.bias_act(a.x, channel_axis=1.5), TypeError, "channel_axis"),
     (lambda a: F.dropout(a.x, first=1.5), TypeError, "first"),
@@ -199,6 +200,10 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     *((lambda a, eps=eps: batch_norm(a, eps=eps), ValueError, "eps") for eps in (0.0, -1e-5, np.nan)),
     *((lambda a, m=m: batch_norm(a, momentum=m), ValueError, "momentum") for m in (-0.1, 1.1, np.nan)),
     (lambda a: batch_norm(a, nonfinite="ignore"), ValueError, "nonfinite"),
+    *((lambda a, n=n: batch_norm(a, running_ddof=n), ValueError, "running_ddof") for n in (-1, 2)),
+    *((lambda a, c=c: batch_norm(a, momentum_convention=c), ValueError, "momentum_convention") for c in ("tf", None)),
+    (lambda a: batch_norm(a, frozen=True), ValueError, "running_mean, running_var"),
+    (lambda a: batch_norm(a, running_mean=a.c, running_var=a.c, out=a.x, frozen=True), ValueError, "out"),
     (lambda a: batch_norm(a, activation="rellu"), ValueError, "activation"),
     (lambda a: F.bias_act(a.x, activation=3), ValueError, "activation"),
     (lambda a: F.bias_act(a.x, first=-1), ValueError, "first"),
@@ -264,6 +269,10 @@ def test_message_has_expected_and_got() -> None:
         F.softmax_cross_entropy(np.ones((2, 4)), np.array([0, 7]))
     with pytest.raises(ValueError, match="two values per channel in training, got 1"):
         F.batch_norm(np.ones((1, 4)), training=True)
+    with pytest.raises(ValueError, match="nonfinite: expected 'error', 'skip' or 'allow', got 'ignore'"):
+        F.batch_norm(np.ones((3, 4)), training=True, nonfinite="ignore")
+    with pytest.raises(ValueError, match="momentum_convention: expected 'torch' or 'keras', got 'caffe'"):
+        F.batch_norm(np.ones((3, 4)), training=True, momentum_convention="caffe")
     with pytest.raises(ValueError, match="'relu', 'leaky_relu'"):
         F.bias_act(np.ones((1, 4)), activation="swish9")
     with pytest.raises(TypeError, match="negative_slope"):

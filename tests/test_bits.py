@@ -241,11 +241,12 @@ class Unfused:
     @classmethod
     def batch_norm(
         cls, x: Array, running_mean: Any, running_var: Any, weight: Any, bias: Any, training: bool, *, pre_bias: Any,
-        residual: Any, activation: Any, dropout: float, rng: Any, channel_axis: int, out: None,
+        residual: Any, activation: Any, dropout: float, rng: Any, channel_axis: int, out: None, **options: Any,
     ) -> Any:  # fmt: skip
         if pre_bias is not None:
             x = F.bias_act(x, pre_bias, channel_axis=channel_axis)[0]
-        v, norm = F.batch_norm(x, running_mean, running_var, weight, bias, training, channel_axis=channel_axis)
+        arrays = (x, running_mean, running_var, weight, bias)
+        v, norm = F.batch_norm(*arrays, training, channel_axis=channel_axis, **options)
         y, tail = cls._epilogue(v, residual, activation, dropout, rng, training)
         return y, (norm, tail, pre_bias is not None, channel_axis)
 

@@ -178,9 +178,9 @@ int batch_norm_train(const Norm* norm, const T* x, const T* residual, const fast
   if (norm->nonfinite < FASTNN_NONFINITE_ERROR || norm->nonfinite > FASTNN_NONFINITE_ALLOW) return FASTNN_INVALID;
   return guarded([&] {
     const auto mode = static_cast<Nonfinite>(norm->nonfinite);
-    const index bad =
-        fastnn::batch_norm_train(norm_of(*norm, view, x, tail_of(epilogue, residual), y), norm->momentum, mode,
-                                 statistic(norm->running_mean), statistic(norm->running_var), norm->mean, norm->invstd);
+    const RunningUpdate running{statistic(norm->running_mean), statistic(norm->running_var), norm->momentum, 1};
+    const index bad = fastnn::batch_norm_train(norm_of(*norm, view, x, tail_of(epilogue, residual), y), mode, running,
+                                               norm->mean, norm->invstd);
     return bad >= 0 && mode == Nonfinite::error ? FASTNN_NONFINITE : FASTNN_OK;
   });
 }
@@ -210,7 +210,7 @@ int batch_norm_backward(const Norm* norm, const T* dy, const T* x, const T* resi
   return guarded([&] {
     fastnn::batch_norm_gradient(BatchNormGradient<T>{view, dy, x, norm->mean, norm->invstd, norm->weight, norm->bias,
                                                      norm->pre_bias, tail_of(epilogue, residual), dx, dweight, dbias,
-                                                     dresidual, dpre_bias});
+                                                     dresidual, dpre_bias, false});
     return FASTNN_OK;
   });
 }

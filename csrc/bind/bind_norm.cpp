@@ -15,7 +15,7 @@ const SavedKind kBatchNorm{"batch_norm", {"x", "residual", nullptr}};
 struct BatchNormNumbers {
   View view;
   TailArgs tail;
-  bool has_weight, has_bias, has_pre_bias, has_residual;
+  bool has_weight, has_bias, has_pre_bias, has_residual, frozen;
 };
 
 // The block of a `Saved`: mean and 1 / standard deviation, then the parameters that are there.
@@ -89,13 +89,20 @@ RunningStatistic statistic(const std::optional<Array>& a) {
   return {a->raw(), a->is_f32()};
 }
 
-Nonfinite nonfinite_in(const Arguments& a, int place) {
-  static const char* const names[] = {"error", "skip", "allow"};
-  if (PyUnicode_Check(a[place].ptr()))
-    for (int mode = 0; mode < 3; ++mode)
-      if (PyUnicode_CompareWithASCIIString(a[place].ptr(), names[mode]) == 0) return static_cast<Nonfinite>(mode);
-  throw py::value_error("nonfinite: expected 'error', 'skip' or 'allow', got " + std::string(py::repr(a[place])));
+// Which of the words the argument is; ValueError for anything else.
+template <int N>
+int word_in(const Arguments& a, int place, const char* const (&words)[N]) {
+  std::string expected;
+  for (int k = 0; k < N; ++k) {
+    if (PyUnicode_Check(a[place].ptr()) && PyUnicode_CompareWithASCIIString(a[place].ptr(), words[k]) == 0) return k;
+    expected += std::string(k == 0 ? "" : k + 1 < N ? ", " : " or ") + "'" + words[k] + "'";
+  }
+  throw py::value_error(std::string(a.name(place)) + ": expected " + expected + ", got " +
+                        std::string(py::repr(a[place])));
 }
+
+constexpr const char* kNonfinite[] = {"error", "skip", "allow"};
+constexpr const char* kConventions[] = {"torch", "keras"};  // momentum is the weight of the new batch, or of the old
 
 enum {
   x_,
@@ -113,69 +120,104 @@ enum {
   rng_,
   channel_axis_,
   nonfinite_,
+  momentum_convention_,
+  running_ddof_,
+  update_stats_,
+  frozen_,
   first_,
   out_
 };
 
-py::object infer(const Arguments& a, const NormInputs& inputs, const TailArgs& tail, double eps) {
+struct Running {
+  std::optional<Array> mean, var;  // both or none
+};
+
+// In inference, and where they are frozen: they normalise.
+Running given_statistics(const Arguments& a, const NormInputs& inputs) {
   if (!a.given(running_mean_) || !a.given(running_var_))
-    throw py::value_error("running_mean, running_var: expected arrays in inference, got None");
-  const Array running_mean = vec(a[running_mean_], "running_mean", inputs.view.channels);
-  const Array running_var = vec(a[running_var_], "running_var", inputs.view.channels);
+    throw py::value_error("running_mean, running_var: expected arrays in inference and where frozen, got None");
+  return {vec(a[running_mean_], "running_mean", inputs.view.channels),
+          vec(a[running_var_], "running_var", inputs.view.channels)};
+}
+
+// The batch normalises: they are updated.
+Running updated_statistics(const Arguments& a, const NormInputs& inputs) {
+  if (a.given(running_mean_) != a.given(running_var_))
+    throw py::value_error("running_mean, running_var: expected both or none");
+  if (!a.truth(update_stats_)) return {};
+  Running running{maybe_update_vec(a[running_mean_], "running_mean", inputs.view.channels),
+                  maybe_update_vec(a[running_var_], "running_var", inputs.view.channels)};
+  if (running.mean && running.var) {
+    refuse_overlap(*running.mean, "running_mean", *running.var, "running_var", false);
+    inputs.refuse_overlaps(*running.mean, "running_mean", false);
+    inputs.refuse_overlaps(*running.var, "running_var", false);
+  }
+  return running;
+}
+
+RunningUpdate update_of(const Arguments& a, const Running& running) {
+  const double momentum = a.number(momentum_);
+  if (!(momentum >= 0 && momentum <= 1))
+    throw py::value_error("momentum: expected a number in [0, 1], got " + std::string(py::str(a[momentum_])));
+  const index ddof = a.integer(running_ddof_);
+  if (ddof != 0 && ddof != 1)
+    throw py::value_error("running_ddof: expected 0 or 1, got " + std::string(py::str(a[running_ddof_])));
+  const bool of_old = word_in(a, momentum_convention_, kConventions) == 1;
+  return {statistic(running.mean), statistic(running.var), of_old ? 1 - momentum : momentum, ddof};
+}
+
+Array output(const Arguments& a, const NormInputs& inputs, const Running& running, bool in_place) {
   const Array y = out(a[out_], "out", inputs.x);
   if (a.given(out_)) {
-    inputs.refuse_overlaps(y, "out", true);
-    refuse_overlap(y, "out", running_mean, "running_mean", false);
-    refuse_overlap(y, "out", running_var, "running_var", false);
+    inputs.refuse_overlaps(y, "out", in_place);
+    if (running.mean) refuse_overlap(y, "out", *running.mean, "running_mean", false);
+    if (running.var) refuse_overlap(y, "out", *running.var, "running_var", false);
   }
+  return y;
+}
+
+py::object infer(const Arguments& a, const NormInputs& inputs, const TailArgs& tail, double eps) {
+  const Running running = given_statistics(a, inputs);
+  const Array y = output(a, inputs, running, true);
   by_dtype(inputs.x, [&](auto t) {
     using T = decltype(t);
     const Computation computation(inputs.x.size());
-    batch_norm_infer(inputs.arguments<T>(tail, eps, y), statistic(running_mean), statistic(running_var));
+    batch_norm_infer(inputs.arguments<T>(tail, eps, y), statistic(running.mean), statistic(running.var));
   });
   return tuple_of(y.object(), py::none());
 }
 
 py::object train(const Arguments& a, const NormInputs& inputs, TailArgs& tail, double eps) {
-  const double momentum = a.number(momentum_);
-  if (!(momentum >= 0 && momentum <= 1))
-    throw py::value_error("momentum: expected a number in [0, 1], got " + std::string(py::str(a[momentum_])));
-  if (a.given(running_mean_) != a.given(running_var_))
-    throw py::value_error("running_mean, running_var: expected both or none");
-  const Nonfinite mode = nonfinite_in(a, nonfinite_);
+  const bool frozen = a.truth(frozen_);
+  const Nonfinite mode = static_cast<Nonfinite>(word_in(a, nonfinite_, kNonfinite));
+  const Running running = frozen ? given_statistics(a, inputs) : updated_statistics(a, inputs);
+  const RunningUpdate update = update_of(a, running);
   const View& v = inputs.view;
-  const std::optional<Array> running_mean = maybe_update_vec(a[running_mean_], "running_mean", v.channels);
-  const std::optional<Array> running_var = maybe_update_vec(a[running_var_], "running_var", v.channels);
-  if (v.outer * v.inner < 2)
+  if (!frozen && v.outer * v.inner < 2)
     throw py::value_error("x: expected at least two values per channel in training, got " +
                           std::to_string(v.outer * v.inner) +
                           "; use a larger batch (drop a last batch of one), or training=False");
-  const Array y = out(a[out_], "out", inputs.x);
-  if (a.given(out_)) inputs.refuse_overlaps(y, "out", false);
-  if (running_mean && running_var) {
-    refuse_overlap(*running_mean, "running_mean", *running_var, "running_var", false);
-    refuse_overlap(y, "out", *running_mean, "running_mean", false);
-    refuse_overlap(y, "out", *running_var, "running_var", false);
-    inputs.refuse_overlaps(*running_mean, "running_mean", false);
-    inputs.refuse_overlaps(*running_var, "running_var", false);
-  }
+  const Array y = output(a, inputs, running, false);
   const std::size_t item = inputs.x.is_f32() ? sizeof(float) : sizeof(double);
   BatchNormNumbers numbers{v,
                            tail,
                            inputs.weight.has_value(),
                            inputs.bias.has_value(),
                            inputs.pre_bias.has_value(),
-                           inputs.residual.has_value()};
+                           inputs.residual.has_value(),
+                           frozen};
   const py::object object = new_saved(kBatchNorm, Block::bytes(numbers, item));
   Saved& saved = saved_in(object);
   const Block block(saved, numbers, item);
   const Draw draw(a, rng_, tail);
   numbers.tail = tail;
-  const index bad = by_dtype(inputs.x, [&](auto t) {
+  const index bad = by_dtype(inputs.x, [&](auto t) -> index {
     using T = decltype(t);
     const Computation computation(inputs.x.size());
-    return batch_norm_train(inputs.arguments<T>(tail, eps, y), momentum, mode, statistic(running_mean),
-                            statistic(running_var), block.mean, block.invstd);
+    const BatchNorm<T> arguments = inputs.arguments<T>(tail, eps, y);
+    if (!frozen) return batch_norm_train(arguments, mode, update, block.mean, block.invstd);
+    batch_norm_frozen(arguments, update.mean, update.var, block.mean, block.invstd);
+    return -1;
   });
   if (bad >= 0 && mode == Nonfinite::error) {
     draw.undo();
@@ -233,7 +275,7 @@ py::object batch_norm_backward_(const Arguments& a) {
         n.view, dy.data<T>(), x.data<T>(), block.mean, block.invstd, reinterpret_cast<const T*>(block.weight),
         reinterpret_cast<const T*>(block.bias), reinterpret_cast<const T*>(block.pre_bias),
         n.tail.epilogue<T>(passes ? nullptr : data_or_null<T>(residual)), dx.data<T>(), dweight.data<T>(),
-        dbias.data<T>(), data_or_null<T>(dresidual), data_or_null<T>(dpre_bias)});
+        dbias.data<T>(), data_or_null<T>(dresidual), data_or_null<T>(dpre_bias), n.frozen});
   });
   const py::object through = passes ? py::reinterpret_borrow<py::object>(a[dy_]) : object_or_none(dresidual);
   if (n.has_residual && n.has_pre_bias)
@@ -247,8 +289,27 @@ py::object batch_norm_backward_(const Arguments& a) {
 
 void bind_norm(py::module_&) {
   define({"batch_norm",
-          {"x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps", "pre_bias", "residual",
-           "activation", "dropout", "rng", "channel_axis", "nonfinite", "first", "out"},
+          {"x",
+           "running_mean",
+           "running_var",
+           "weight",
+           "bias",
+           "training",
+           "momentum",
+           "eps",
+           "pre_bias",
+           "residual",
+           "activation",
+           "dropout",
+           "rng",
+           "channel_axis",
+           "nonfinite",
+           "momentum_convention",
+           "running_ddof",
+           "update_stats",
+           "frozen",
+           "first",
+           "out"},
           batch_norm_});
   define({"batch_norm_backward", {"dy", "saved", "out"}, batch_norm_backward_});
 }

@@ -56,12 +56,17 @@ class NormParameters {
     }
   }
 
-  void set_gradient(index begin, index end, const double* sum_dz, const double* sum_dzc, const double* invstd, double n,
-                    T* dbias, T* dweight) const {
+  void set_gradient(index begin, index end, const double* sum_dz, const double* sum_dzc, const BatchNormGradient<T>& a,
+                    double n) const {
     T k1[kTogether], k2[kTogether];
     for (index c = begin; c < end; c += kTogether) {
       const index count = std::min(kTogether, end - c);
-      kernels<T>().norm_gradient_factors(sum_dz + c, sum_dzc + c, invstd + c, n, k1, k2, dbias + c, dweight + c, count);
+      kernels<T>().norm_gradient_factors(sum_dz + c, sum_dzc + c, a.invstd + c, n, k1, k2, a.dbias + c, a.dweight + c,
+                                         count);
+      if (a.frozen) {  // nothing reaches x through the statistics
+        std::fill_n(k1, count, T(0));
+        std::fill_n(k2, count, T(0));
+      }
       set(kK1, c, count, k1);
       set(kK2, c, count, k2);
     }
@@ -108,8 +113,8 @@ Cost forward_cost(const BatchNorm<T>& a) {
 }  // namespace
 
 template <class T>
-index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfinite, RunningStatistic running_mean,
-                       RunningStatistic running_var, double* mean, double* invstd) {
+index batch_norm_train(const BatchNorm<T>& a, Nonfinite nonfinite, RunningUpdate running, double* mean,
+                       double* invstd) {
   const Kernels<T>& k = kernels<T>();
   const View& v = a.view;
   const double n = static_cast<double>(v.outer * v.inner);
@@ -133,9 +138,10 @@ index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfini
   };
 
   const auto update_running = [&] {
-    for (index c = 0; c < (running_mean.data ? v.channels : 0); ++c) {
-      running_mean.set(c, (1 - momentum) * running_mean.get(c) + momentum * means[c]);
-      running_var.set(c, (1 - momentum) * running_var.get(c) + momentum * (deviations[c] / (n - 1)));
+    const double momentum = running.momentum, freedom = n - static_cast<double>(running.ddof);
+    for (index c = 0; c < (running.mean.data ? v.channels : 0); ++c) {
+      running.mean.set(c, (1 - momentum) * running.mean.get(c) + momentum * means[c]);
+      running.var.set(c, (1 - momentum) * running.var.get(c) + momentum * (deviations[c] / freedom));
     }
   };
 
@@ -167,21 +173,28 @@ index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfini
 }
 
 template <class T>
-void batch_norm_infer(const BatchNorm<T>& a, RunningStatistic running_mean, RunningStatistic running_var) {
+void batch_norm_frozen(const BatchNorm<T>& a, RunningStatistic running_mean, RunningStatistic running_var, double* mean,
+                       double* invstd) {
   const Kernels<T>& k = kernels<T>();
   const Cost cost = forward_cost(a);
   const NormParameters<T> parameters(a.view, a.weight, a.bias, a.pre_bias, false);
   const index channels = a.view.channels;
-  Scratch<double> mean(channels), invstd(channels);
   for (index c = 0; c < channels; ++c) {
     mean[c] = running_mean.get(c);
     invstd[c] = running_var.get(c);
   }
-  k.norm_invstd(invstd.data(), 1, a.eps, invstd.data(), channels);
-  parameters.set_statistics(0, channels, mean.data(), invstd.data());
+  k.norm_invstd(invstd, 1, a.eps, invstd, channels);
+  parameters.set_statistics(0, channels, mean, invstd);
   const bool in_place = a.y == a.x || a.y == a.tail.residual;
   const Forward<T> f = forward_of(a, parameters, !in_place && cost.beyond_cache());
   for_elements(elements(a.view), cost.ns, [&](index begin, index end) { k.forward(f, begin, end); });
+}
+
+template <class T>
+void batch_norm_infer(const BatchNorm<T>& a, RunningStatistic running_mean, RunningStatistic running_var) {
+  const index channels = a.view.channels;
+  Scratch<double> statistics(2 * channels);
+  batch_norm_frozen(a, running_mean, running_var, statistics.data(), statistics.data() + channels);
 }
 
 template <class T>
@@ -189,6 +202,11 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   const Kernels<T>& k = kernels<T>();
   const View& v = a.view;
   const index size = elements(v);
+  if (size == 0) {  // only where frozen: a batch with statistics of its own has two values per channel
+    for (T* const sums : {a.dweight, a.dbias, a.dpre_bias})
+      if (sums) std::fill_n(sums, v.channels, T(0));
+    return;
+  }
   const double n = static_cast<double>(v.outer * v.inner);
   const int inputs = a.tail.residual && a.tail.activation >= 0 ? 3 : 2;
   Cost cost = Cost{}.bytes<T>((inputs + 1 + (a.dresidual ? 1 : 0)) * size).passes(3);
@@ -197,13 +215,15 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   parameters.set_statistics(0, v.channels, a.mean, a.invstd);
   const Leaves leaves = cut_leaves(v);
   const bool hot = channel_hot<T>(v, inputs, team_size(v.channels, cost.ns));
-  // First pass: the sums of dz. Where dz is wanted itself, or costs random bits, it is kept for the second.
+  // First pass: the sums of dz. Where dz is wanted itself, or costs random bits, or is all that the second pass needs,
+  // it is kept for that.
   Backward<T> sums{};
   sums.dy = a.dy;
   sums.x = a.x;
   sums.map = parameters.map;
   sums.tail = a.tail;
-  sums.dx = a.dresidual ? a.dresidual : a.tail.threshold > 0 ? a.dx : nullptr;
+  const bool tail = a.tail.activation >= 0 || a.tail.threshold >= 0;
+  sums.dx = a.dresidual ? a.dresidual : a.tail.threshold > 0 || (a.frozen && tail) ? a.dx : nullptr;
   sums.stream = !hot && sums.dx && sums.dx != a.dy && cost.beyond_cache();
   sums.leaves = leaves;
   // Second pass: dx.
@@ -213,15 +233,15 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
     gradient.tail = {};
     gradient.tail.activation = gradient.tail.threshold = -1;
   }
+  // dx = dz * scale: whatever is centred is multiplied by zero, and dz itself saves reading x, which may be infinite.
+  if (a.frozen) gradient.x = gradient.dy;
   gradient.dx = a.dx;
   gradient.stream = a.dx != gradient.dy && cost.beyond_cache();
   Scratch<double> result(3 * v.channels);
   double* const sum_dz = result.data();
   double* const sum_dzc = sum_dz + v.channels;
   double* const sum_dx = a.dpre_bias ? sum_dzc + v.channels : nullptr;
-  const auto finish = [&](index begin, index end) {
-    parameters.set_gradient(begin, end, sum_dz, sum_dzc, a.invstd, n, a.dbias, a.dweight);
-  };
+  const auto finish = [&](index begin, index end) { parameters.set_gradient(begin, end, sum_dz, sum_dzc, a, n); };
 
   if (hot) {
     parallel_for(v.channels, cost.ns, [&](index begin, index end) {
@@ -246,8 +266,8 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
 }
 
 #define FASTNN_INSTANTIATE(T)                                                                                    \
-  template index batch_norm_train<T>(const BatchNorm<T>&, double, Nonfinite, RunningStatistic, RunningStatistic, \
-                                     double*, double*);                                                          \
+  template index batch_norm_train<T>(const BatchNorm<T>&, Nonfinite, RunningUpdate, double*, double*);           \
+  template void batch_norm_frozen<T>(const BatchNorm<T>&, RunningStatistic, RunningStatistic, double*, double*); \
   template void batch_norm_infer<T>(const BatchNorm<T>&, RunningStatistic, RunningStatistic);                    \
   template void batch_norm_gradient<T>(const BatchNormGradient<T>&);
 FASTNN_INSTANTIATE(float)

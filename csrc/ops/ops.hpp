@@ -44,6 +44,13 @@ struct RunningStatistic {
   }
 };
 
+// How a batch changes them: running = (1 - momentum) running + momentum batch, the batch's variance over n - ddof.
+struct RunningUpdate {
+  RunningStatistic mean, var;  // both or none (nullptr data)
+  double momentum;
+  index ddof;
+};
+
 template <class T>
 struct BatchNorm {
   View view;
@@ -61,6 +68,7 @@ struct BatchNormGradient {
   const T *weight, *bias, *pre_bias;
   Epilogue<T> tail;
   T *dx, *dweight, *dbias, *dresidual, *dpre_bias;  // the last two may be nullptr
+  bool frozen;                                      // the statistics are constants, not functions of x
 };
 
 // y = f(x); dx = dy f'(x) or, from the output, dy f'(f^-1(x)).
@@ -77,8 +85,11 @@ void bias_act_gradient(const BiasActGradient<T>& a);
 // Returns the first channel whose statistics are not finite, or -1. mean and invstd get one entry per channel.
 // Running statistics (or nullptr data) change only where the batch allows it.
 template <class T>
-index batch_norm_train(const BatchNorm<T>& a, double momentum, Nonfinite nonfinite, RunningStatistic running_mean,
-                       RunningStatistic running_var, double* mean, double* invstd);
+index batch_norm_train(const BatchNorm<T>& a, Nonfinite nonfinite, RunningUpdate running, double* mean, double* invstd);
+// Normalises with the running statistics; mean and invstd get them for backward.
+template <class T>
+void batch_norm_frozen(const BatchNorm<T>& a, RunningStatistic running_mean, RunningStatistic running_var, double* mean,
+                       double* invstd);
 template <class T>
 void batch_norm_infer(const BatchNorm<T>& a, RunningStatistic running_mean, RunningStatistic running_var);
 template <class T>

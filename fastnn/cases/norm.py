@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, ClassVar
 
@@ -14,9 +14,23 @@ from fastnn import random
 from fastnn.cases.base import LAYOUTS, Array, Case, Inputs, Layout, Outputs, Work, normal
 from fastnn.cases.epilogues import EPILOGUES, Epilogue
 
+# Volumes, (N, C, D, H, W) and (N, D, H, W, C): to the kernels they are planes and rows like any others.
+VOLUMES = (
+    Layout("ncdhw", 1, ((2, 3, 1, 2, 1), (2, 3, 3, 5, 7), (1, 1, 3, 11, 37), (2, 1, 5, 29, 113)), ()),
+    Layout("ndhwc", -1, ((2, 1, 2, 1, 3), (2, 3, 4, 5, 7), (1, 2, 3, 11, 17), (2, 3, 7, 11, 33)), ()),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchNormCase(Case):
+    """Batch norm.
+
+    Attributes
+    ----------
+    options : mapping
+        Further keywords of `batch_norm`, which only these cases have.
+    """
+
     family: ClassVar[str] = "norm"
     layout: Layout
     epilogue: Epilogue
@@ -24,6 +38,7 @@ class BatchNormCase(Case):
     pre_bias: bool = False
     running: bool = True
     training: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
@@ -53,6 +68,7 @@ class BatchNormCase(Case):
             pre_bias=inputs.get("pre_bias"),
             **self.epilogue.arguments(inputs),
             channel_axis=self.layout.channel_axis,
+            **self.options,
             out=out,
         )
         outputs = {"y": y}
@@ -78,7 +94,7 @@ class BatchNormCase(Case):
 
 
 def rows() -> Iterator[Case]:
-    variants: dict[str, dict[str, bool]] = {
+    variants: dict[str, dict[str, Any]] = {
         "": {},
         ",pre_bias": {"pre_bias": True},
         ",not_affine": {"affine": False, "running": False},
@@ -92,11 +108,29 @@ def rows() -> Iterator[Case]:
         ("dresidual", "residual"),
         ("dpre_bias", "pre_bias"),
     )
-    for layout, epilogue, (label, options) in product(LAYOUTS, EPILOGUES, variants.items()):
+    # Switches of training, in a few tails that differ in what backward has to do.
+    frozen = {
+        ",frozen": {"options": {"frozen": True}},
+        ",frozen,not_affine,pre_bias": {"options": {"frozen": True}, "affine": False, "pre_bias": True},
+    }
+    statistics = {
+        ",keras": {"options": {"momentum_convention": "keras", "momentum": 0.99, "running_ddof": 0}},
+        ",ddof=0": {"options": {"running_ddof": 0}},
+        ",no_update": {"options": {"update_stats": False}},
+    }
+    for layout, epilogue, (label, options) in product(
+        LAYOUTS + VOLUMES, EPILOGUES, (variants | frozen | statistics).items()
+    ):
         if (label and epilogue.activation not in (None, "relu")) or (layout.label == "ncl" and label):
             continue
         if not epilogue.compiled and (layout is not LAYOUTS[0] or not epilogue.residual):
             continue  # batch norm keeps its input, whatever the activation
+        if layout in VOLUMES and (label or epilogue.label not in ("plain", "residual+relu+dropout")):
+            continue
+        if label in frozen and epilogue.label not in ("plain", "relu", "residual", "residual+relu+dropout"):
+            continue
+        if label in statistics and (epilogue.label != "plain" or layout.label == "nhwc"):
+            continue
         training = options.get("training", True)
         absent = {"residual"} if not epilogue.residual else set()
         absent |= {"pre_bias"} if not options.get("pre_bias") else set()

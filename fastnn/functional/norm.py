@@ -29,6 +29,10 @@ def batch_norm(
     rng: random.Generator | None = None,
     channel_axis: int = 1,
     nonfinite: str = "error",
+    momentum_convention: str = "torch",
+    running_ddof: int = 1,
+    update_stats: bool = True,
+    frozen: bool = False,
     first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, Saved | None]:
@@ -38,7 +42,10 @@ def batch_norm(
 
         y = dropout(activation((z - mean) / sqrt(var + eps) * weight + bias + residual))
         running_mean = (1 - momentum) * running_mean + momentum * mean
-        running_var  = (1 - momentum) * running_var  + momentum * var * n / (n - 1)
+        running_var  = (1 - momentum) * running_var  + momentum * var * n / (n - running_ddof)
+
+    Libraries differ in the last two lines: Keras weighs the old statistics with `momentum` and keeps the variance
+    as it is (``momentum_convention="keras", running_ddof=0``); docs/numerics.md has a table.
 
     Statistics take one pass that does not cancel: sums of some 1000 differences from a value near the mean in the
     type of `x`, merged in float64; so the squared deviations must be finite in the type of `x`.
@@ -50,12 +57,13 @@ def batch_norm(
     x : array, float32 or float64, at least 2-D
         C channels along `channel_axis`.  Kept by reference for backward: leave it unchanged until then.
     running_mean, running_var : (C,) arrays, float32 or float64, optional
-        Both or none.  Updated in place in training; required, and used instead of the batch, otherwise.
+        Both or none.  Updated in place in training; required, and used instead of the batch, in inference and
+        where `frozen`.
     weight, bias : (C,) arrays, optional
         Default: 1 and 0.
     training : bool, default False
     momentum : float, default 0.1
-        Weight of the new statistics, in [0, 1].
+        Weight of the new statistics, or with the convention of Keras of the old ones, in [0, 1].
     eps : float, default 1e-5
     pre_bias : (C,) array, optional
         Bias of the preceding matrix product, added on the fly.
@@ -70,6 +78,17 @@ def batch_norm(
         1 for (N, C) and (N, C, *spatial), -1 for (N, *spatial, C).
     nonfinite : {"error", "skip", "allow"}
         On batch statistics that are not finite: raise, leave the running statistics alone, or go on.
+    momentum_convention : {"torch", "keras"}
+        What `momentum` weighs: the new batch (torch), or the old running statistics (Keras, TensorFlow, Flax).
+    running_ddof : int, default 1
+        The running variance averages the batches' sums of squared deviations divided by n - running_ddof: 1 as
+        in torch and Caffe, 0 as in Keras.
+    update_stats : bool, default True
+        False leaves the running statistics alone in training.
+    frozen : bool, default False
+        In training, let the running statistics normalise, as constants: they are not updated, and backward gives
+        dx = g * weight / sqrt(var + eps).  For fine-tuning with batches that are too small or of another kind.
+        Without effect in inference.
     first : int, default 0
         Flat index of the first element of `x` in the random stream, for shards of a larger array.
     out : array like `x`, optional
@@ -87,7 +106,8 @@ def batch_norm(
         `x`).
     ValueError
         For wrong shapes, eps <= 0, `momentum` or `dropout` outside [0, 1], fewer than two values per channel
-        in training, missing running statistics in inference, a read-only or overlapping `out`; and, with
+        in training (unless frozen), missing running statistics in inference, unknown words, another
+        `running_ddof` than 0 or 1, a read-only or overlapping `out`; and, with
         ``nonfinite="error"``, for statistics that are not finite: the running statistics are then unchanged
         and `out` is unspecified.
     """
@@ -103,6 +123,8 @@ def batch_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
         dbias   = sum(g)
         dweight = sum(g * zhat)
         dx      = weight / sqrt(var + eps) * (g - mean(g) - zhat * mean(g * zhat))
+
+    Frozen statistics are constants: dx = weight / sqrt(var + eps) * g, with zhat of the running statistics.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ def batch_norm(
     rng: random.Generator | None = None,
     channel_axis: int = 1,
     nonfinite: str = "error",
+    momentum_convention: str = "torch",
+    running_ddof: int = 1,
+    update_stats: bool = True,
+    frozen: bool = False,
     first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, Saved | None]:
@@ -41,7 +46,7 @@ def batch_norm(
 
         y = dropout(activation((z - mean) / sqrt(var + eps) * weight + bias + residual))
         running_mean = (1 - momentum) * running_mean + momentum * mean
-        running_var  = (1 - momentum) * running_var  + momentum * var * n / (n - 1)
+        running_var  = (1 - momentum) * running_var  + momentum * var * n / (n - running_ddof)
 
     S. Ioffe, C. Szegedy: Batch normalization (ICML 2015); conventions of `torch.nn.functional.batch_norm`.
 
@@ -49,10 +54,11 @@ def batch_norm(
     ----------
     x : array of at least two dimensions, C channels along `channel_axis`
     running_mean, running_var : (C,) arrays, optional
-        Updated in place in training; used instead of the statistics of `x` otherwise.
+        Updated in place in training; used instead of the statistics of `x` in inference and where frozen.
     weight, bias : (C,) arrays, optional
     training : bool, default False
     momentum : float, default 0.1
+        In the formula; with the convention of Keras, 1 - momentum is.
     eps : float, default 1e-5
     pre_bias : (C,) array, optional
         Bias of the preceding matrix product.
@@ -64,6 +70,12 @@ def batch_norm(
     channel_axis : int, default 1
     nonfinite : {"error", "skip", "allow"}
         On statistics that are not finite: raise, leave the running statistics alone, or go on.
+    momentum_convention : {"torch", "keras"}
+    running_ddof : int, 0 or 1
+    update_stats : bool, default True
+        False leaves the running statistics alone in training.
+    frozen : bool, default False
+        In training, normalise with the running statistics, which are constants then.
     first : int, default 0
         Flat index of the first element of `x` in the random stream.
     out : array like `x`, optional
@@ -77,26 +89,29 @@ def batch_norm(
     Raises
     ------
     ValueError
-        In training, with fewer than two values per channel, or with ``nonfinite="error"`` on statistics that
-        are not finite.
+        In training that is not frozen, with fewer than two values per channel, or with ``nonfinite="error"`` on
+        statistics that are not finite.
     """
 
     def channels(values: Array) -> Array:
         return per_channel(values, x, channel_axis)
 
     z = x if pre_bias is None else x + channels(pre_bias)
-    if training:
-        axes, n = other_axes(x, channel_axis), x.size // max(x.shape[channel_axis], 1)
-        if x.size and n < 2:
+    if training and not frozen:
+        axes = other_axes(x, channel_axis)
+        n = math.prod(x.shape[axis] for axis in axes)
+        if n < 2:
             raise ValueError(f"x: expected at least two values per channel in training, got {n}")
         mean = z.mean(axes, dtype=wide(x))
         var = np.square(z - channels(mean)).mean(axes)
         finite = bool(np.isfinite(mean).all() and np.isfinite(var).all())
         if nonfinite == "error" and not finite:
             raise ValueError("x: expected finite batch statistics, got infinity or NaN")
-        if running_mean is not None and running_var is not None and (finite or nonfinite == "allow"):
-            running_mean[...] = (1 - momentum) * running_mean + momentum * mean
-            running_var[...] = (1 - momentum) * running_var + momentum * var * (n / (n - 1))
+        update = update_stats and (finite or nonfinite == "allow")
+        if running_mean is not None and running_var is not None and update:
+            new = {"torch": momentum, "keras": 1 - momentum}[momentum_convention]
+            running_mean[...] = (1 - new) * running_mean + new * mean
+            running_var[...] = (1 - new) * running_var + new * var * (n / (n - running_ddof))
     else:
         assert running_mean is not None and running_var is not None
         mean, var = running_mean.astype(wide(x)), running_var.astype(wide(x))
@@ -114,6 +129,7 @@ def batch_norm(
         invstd=invstd,
         weight=None if weight is None else weight.copy(),
         channel_axis=channel_axis,
+        frozen=frozen,
         has_residual=residual is not None,
         has_pre_bias=pre_bias is not None,
     )
@@ -129,6 +145,8 @@ def batch_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
         dbias   = sum(g)
         dweight = sum(g * zhat)
         dx      = weight * invstd * (g - mean(g) - zhat * mean(g * zhat))
+
+    Frozen statistics are constants: dx = weight * invstd * g.
 
     Parameters
     ----------
@@ -153,8 +171,11 @@ def batch_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
     g = epilogue_backward(dy, saved)
     zhat = (saved.z - channels(saved.mean)) * channels(saved.invstd)
     dweight, dbias = (g * zhat).sum(axes), g.sum(axes, dtype=zhat.dtype)
-    n = max(dy.size // max(dy.shape[saved.channel_axis], 1), 1)
-    dx = (g - channels(dbias) / n - zhat * channels(dweight) / n) * channels(saved.invstd)
+    dx = g.astype(zhat.dtype)
+    if not saved.frozen:
+        n = max(dy.size // max(dy.shape[saved.channel_axis], 1), 1)
+        dx = dx - channels(dbias) / n - zhat * channels(dweight) / n
+    dx = dx * channels(saved.invstd)
     if saved.weight is not None:
         dx = dx * channels(saved.weight)
     gradients = [into(out, dx.astype(dy.dtype)), dweight.astype(dy.dtype), dbias.astype(dy.dtype)]
