@@ -13,7 +13,7 @@ from fastnn._checks import check_array, check_dtype
 from fastnn.functional._arrays import check_gradient
 from fastnn.layers.module import Module, Parameter, Saved
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "WeightNorm"]
 
 
 def _matrix(x: NDArray[Any], columns: int) -> NDArray[Any]:
@@ -70,7 +70,17 @@ class Linear(Module):
 
     def product(self, x: NDArray[Any]) -> NDArray[Any]:
         """x @ weight.T as a new array."""
-        weight = self.weight.data
+        return self._product(x, self.weight.data)
+
+    def product_backward(self, dz: NDArray[Any], x: NDArray[Any], accumulate: bool, need_dx: bool) -> Any:
+        """Gradient of x, if needed; sets the gradient of weight."""
+        if not accumulate:
+            self.weight.grad = None  # so that its memory is there for the new one, if nobody else holds it
+        dweight, dx = self._product_backward(dz, x, self.weight.data, need_dx)
+        self.weight.set_grad(dweight, accumulate)
+        return dx
+
+    def _product(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
         check_array("x", x)
         if x.dtype != weight.dtype:
             raise TypeError(f"x: expected {weight.dtype}, the dtype of weight, got {x.dtype}")
@@ -80,20 +90,18 @@ class Linear(Module):
         np.dot(_matrix(x, self.in_features), weight.T, out=_matrix(z, self.out_features))
         return z
 
-    def product_backward(self, dz: NDArray[Any], x: NDArray[Any], accumulate: bool, need_dx: bool) -> Any:
-        """Gradient of x, if needed; sets the gradient of weight."""
-        weight = self.weight.data
+    def _product_backward(
+        self, dz: NDArray[Any], x: NDArray[Any], weight: NDArray[Any], need_dx: bool
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Gradients of weight and, if needed, of x."""
         dz2 = _matrix(dz, self.out_features)
-        if not accumulate:
-            self.weight.grad = None  # so that its memory is there for the new one, if nobody else holds it
         dweight = _backend.empty(weight.shape, weight.dtype)
         np.dot(dz2.T, _matrix(x, self.in_features), out=dweight)
-        self.weight.set_grad(dweight, accumulate)
         if not need_dx:
-            return None
+            return dweight, None
         dx = _backend.empty(x.shape, x.dtype)
         np.dot(dz2, weight, out=_matrix(dx, self.in_features))
-        return dx
+        return dweight, dx
 
     def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
         z = self.product(x)
@@ -113,3 +121,99 @@ class Linear(Module):
 
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
+
+
+def _row_sums(x: NDArray[Any]) -> NDArray[Any]:
+    """(rows, 1), added on the fixed tree."""
+    sums: NDArray[Any] = _backend.ops.channel_sum(x, channel_axis=0)
+    return sums[:, None]
+
+
+class WeightNorm(Linear):
+    """`Linear` whose weight is a length and a direction for each output: w = g * v / ||v||.
+
+    As ``torch.nn.utils.parametrizations.weight_norm(linear, dim=0)``; T. Salimans, D. P. Kingma: Weight normalization
+    (2016).  With dw the gradient of w, row by row::
+
+        dg = sum(dw * v) / ||v||
+        dv = g / ||v|| * (dw - dg * v / ||v||)
+
+    Parameters
+    ----------
+    layer : Linear
+        Gives the initial values, w being its weight, and its bias; not to be used itself any more.
+
+    Attributes
+    ----------
+    weight_g : Parameter (out_features, 1)
+    weight_v : Parameter (out_features, in_features)
+        Not decayed: its length does not matter.
+    bias : Parameter (out_features,), or None
+
+    Notes
+    -----
+    In `Sequential` it is fused as `Linear` is.  Kept for backward: x.
+
+    Examples
+    --------
+    >>> net = Sequential(WeightNorm(Linear(64, 128)), ReLU(), WeightNorm(Linear(128, 10)))
+    """
+
+    def __init__(self, layer: Linear) -> None:
+        if type(layer) is not Linear:
+            raise TypeError(f"layer: expected Linear, got {type(layer).__name__}")
+        v = layer.weight.data.copy()
+        g = np.sqrt(_row_sums(np.square(v)))
+        if not g.all():
+            raise ValueError("layer: expected a weight without rows of zeros, which have no direction")
+        self.in_features = layer.in_features
+        self.out_features = layer.out_features
+        self.weight_g = Parameter(g, "weight_g")
+        self.weight_v = Parameter(v, "weight_v", decay=False)
+        self.bias = layer.bias
+
+    def effective_weight(self) -> NDArray[Any]:
+        """g * v / ||v|| as a new array."""
+        weight: NDArray[Any] = self.weight_v.data * (self.weight_g.data / self._norms())
+        return weight
+
+    def initialise(self, x: NDArray[Any]) -> None:
+        """Set g and bias such that each output has variance 1 and mean 0 over a first batch.
+
+        Parameters
+        ----------
+        x : array, input of this layer
+
+        Raises
+        ------
+        ValueError
+            If an output is the same for all of `x`.
+        """
+        z = _matrix(self._product(x, self.weight_v.data / self._norms()), self.out_features)
+        mean, std = z.mean(0, dtype=np.float64), z.std(0, dtype=np.float64)
+        if not (std > 0).all():
+            raise ValueError(f"x: expected outputs that vary over the batch, got the same ones from {len(z)} rows")
+        self.weight_g.data[...] = 1 / std[:, None]
+        if self.bias is not None:
+            self.bias.data[...] = -mean / std
+
+    def product(self, x: NDArray[Any]) -> NDArray[Any]:
+        return self._product(x, self.effective_weight())
+
+    def product_backward(self, dz: NDArray[Any], x: NDArray[Any], accumulate: bool, need_dx: bool) -> Any:
+        norms, v = self._norms(), self.weight_v.data
+        scale = self.weight_g.data / norms
+        dw, dx = self._product_backward(dz, x, v * scale, need_dx)
+        dg = _row_sums(dw * v) / norms
+        dw -= v * (dg / norms)
+        dw *= scale
+        self.weight_g.set_grad(dg, accumulate)
+        self.weight_v.set_grad(dw, accumulate)
+        return dx
+
+    def _norms(self) -> NDArray[Any]:
+        norms: NDArray[Any] = np.sqrt(_row_sums(np.square(self.weight_v.data)))
+        return norms
+
+    def __repr__(self) -> str:
+        return f"WeightNorm({super().__repr__()})"
