@@ -27,14 +27,38 @@ from ._runtime import (
 if TYPE_CHECKING:
     from . import act, bench, cases, data, functional, layers, losses, optim, random, reference
     from ._backend import use_reference
-    from .layers import BatchNorm1d, BatchNorm2d, Dropout, Flatten, Linear, Module, Parameter, Sequential
+    from .layers import (
+        BatchNorm1d,
+        BatchNorm2d,
+        BatchNorm3d,
+        Dropout,
+        Flatten,
+        Linear,
+        Module,
+        Parameter,
+        Sequential,
+        WeightNorm,
+        recalibrate,
+    )
     from .losses import CrossEntropyLoss
     from .random import Generator, manual_seed
 
 _SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
 _HOMES = {
     "_backend": ("use_reference",),
-    "layers": ("BatchNorm1d", "BatchNorm2d", "Dropout", "Flatten", "Linear", "Module", "Parameter", "Sequential"),
+    "layers": (
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "BatchNorm3d",
+        "Dropout",
+        "Flatten",
+        "Linear",
+        "Module",
+        "Parameter",
+        "Sequential",
+        "WeightNorm",
+        "recalibrate",
+    ),
     "losses": ("CrossEntropyLoss",),
     "random": ("Generator", "manual_seed"),
 }
@@ -43,6 +67,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
@@ -51,6 +76,7 @@ __all__ = [
     "Module",
     "Parameter",
     "Sequential",
+    "WeightNorm",
     "__version__",
     "act",
     "available_isas",
@@ -67,6 +93,7 @@ __all__ = [
     "manual_seed",
     "optim",
     "random",
+    "recalibrate",
     "reference",
     "set_isa",
     "set_num_threads",

@@ -384,9 +384,15 @@ def test_backward_refuses_other_gradients_and_keeps_the_pass(layer, x, good):
         (lambda: layers.BatchNorm1d(3, channel_axis=1.5), TypeError, "channel_axis: expected an integer, got 1.5"),
         (lambda: layers.BatchNorm1d(3, channel_axis=2)(random(4, 3)), ValueError, "x: expected shape"),
         (lambda: layers.BatchNorm1d(3, eps=-1), ValueError, "eps: expected a number > 0, got -1"),
-        (lambda: layers.BatchNorm1d(3, momentum=None), TypeError, "momentum: expected a number, got None"),
+        (lambda: layers.BatchNorm1d(3, momentum="a"), TypeError, "momentum: expected a number, got 'a'"),
         (lambda: layers.BatchNorm1d(3, momentum=2), ValueError, "momentum: expected"),
         (lambda: layers.BatchNorm1d(3, nonfinite="zz"), ValueError, "nonfinite: expected .*, got 'zz'"),
+        (
+            lambda: layers.BatchNorm1d(3, momentum_convention="caffe"),
+            ValueError,
+            "momentum_convention: expected 'torch' or 'keras', got 'caffe'",
+        ),
+        (lambda: layers.BatchNorm1d(3, running_ddof=2), ValueError, "running_ddof: expected 0 or 1, got 2"),
         (lambda: layers.Dropout("a"), TypeError, "p: expected a number, got 'a'"),
     ],
 )

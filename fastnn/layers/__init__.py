@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn.layers.activation import CLASSES, Activation
 from fastnn.layers.dropout import Dropout, Flatten
-from fastnn.layers.linear import Linear
+from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.module import Module, Parameter, Saved
-from fastnn.layers.norm import BatchNorm1d, BatchNorm2d
+from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastnn.layers.sequential import Sequential
+from fastnn.layers.statistics import recalibrate
 
 __all__ = [
     "Activation",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
     "Dropout",
     "Flatten",
     "Linear",
@@ -22,6 +24,8 @@ __all__ = [
     "Parameter",
     "Saved",
     "Sequential",
+    "WeightNorm",
+    "recalibrate",
     *CLASSES,
 ]
 

@@ -183,6 +183,33 @@ class Module:
         """Output in eval mode, whatever the mode is; nothing is kept."""
         return self._forward(x, False)[0]
 
+    def mc_predict(self, x: NDArray[Any], samples: int = 100) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Mean and standard deviation of outputs with dropout on, whatever the mode is.
+
+        Monte-Carlo dropout: each pass with a mask of its own is a sample of an approximate posterior over networks;
+        the mean is the prediction, and the spread says how sure it is of it (of what the data have taught, not of the
+        noise in them).  Y. Gal, Z. Ghahramani: Dropout as a Bayesian approximation (ICML 2016).
+
+        Everything but dropout is as in inference: batch norm uses its running statistics and leaves them alone.  Layers
+        of your own run as in training.  Nothing changes but the positions of the dropout layers' generators; setting
+        those (`load_state_dict`) repeats the answer.  Means are kept in float64, samples are not; a pass needs the
+        memory of a training pass.  Without dropout layers the standard deviation is 0.
+
+        Parameters
+        ----------
+        x : array
+        samples : int, default 100
+
+        Returns
+        -------
+        mean, std : arrays like the output
+            ``std`` divides by `samples`, as `numpy.std` does.  Outputs are averaged as they are: a network whose
+            probabilities are to be averaged ends in a softmax.
+        """
+        from fastnn.layers.monte_carlo import mc_predict
+
+        return mc_predict(self, x, samples)
+
     @overload
     def backward(
         self, dy: NDArray[Any], saved: Any = ..., *, accumulate: bool = ..., need_dx: Literal[True] = ...

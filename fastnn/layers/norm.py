@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -11,49 +12,86 @@ from fastnn import _backend
 from fastnn._checks import check_array, check_dtype, check_index, check_number
 from fastnn.layers.module import Module, Parameter
 
-__all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d"]
+__all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+
+B = TypeVar("B", bound="BatchNorm")
+Observer = Callable[[NDArray[Any], dict[str, Any]], NDArray[Any]]
+
+
+def _check_word(name: str, value: Any, *words: str) -> None:
+    if value not in words:
+        expected = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
 class BatchNorm(Module):
-    """Base of `BatchNorm1d` and `BatchNorm2d`, which differ in the inputs that they accept."""
+    """Base of `BatchNorm1d`, `BatchNorm2d` and `BatchNorm3d`, which differ in the inputs that they accept."""
 
     _fresh_dx = True
     _ndims: tuple[int, ...]
     _shapes: str
+    _observer: Observer | None = None  # computes in place of an inference pass, for `recalibrate`
 
     def __init__(
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         affine: bool = True,
         *,
         channel_axis: int = 1,
         nonfinite: str = "error",
+        momentum_convention: str = "torch",
+        running_ddof: int = 1,
+        update_stats: bool = True,
         dtype: DTypeLike = np.float32,
     ) -> None:
         dtype = check_dtype(dtype)
         check_number("eps", eps)
-        check_number("momentum", momentum)
+        if momentum is not None:
+            check_number("momentum", momentum)
         channel_axis = check_index("channel_axis", channel_axis)
         if not eps > 0:
             raise ValueError(f"eps: expected a number > 0, got {eps}")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ValueError(f"momentum: expected a number in [0, 1], or None, got {momentum}")
         ndim = max(self._ndims)
         if not -ndim <= channel_axis < ndim:
             raise ValueError(f"channel_axis: expected an axis in [{-ndim}, {ndim - 1}], got {channel_axis}")
-        if nonfinite not in ("error", "skip", "allow"):
-            raise ValueError(f"nonfinite: expected 'error', 'skip' or 'allow', got {nonfinite!r}")
+        _check_word("nonfinite", nonfinite, "error", "skip", "allow")
+        _check_word("momentum_convention", momentum_convention, "torch", "keras")
+        if check_index("running_ddof", running_ddof) not in (0, 1):
+            raise ValueError(f"running_ddof: expected 0 or 1, got {running_ddof}")
+        if momentum is None and nonfinite == "skip":
+            raise ValueError("nonfinite: expected 'error' or 'allow' with momentum=None, got 'skip'")
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
         self.channel_axis = channel_axis
         self.nonfinite = nonfinite
+        self.momentum_convention = momentum_convention
+        self.running_ddof = running_ddof
+        self.update_stats = update_stats
+        self.frozen = False
         self.weight = Parameter(np.ones(num_features, dtype), "weight", decay=False) if affine else None
         self.bias = Parameter(np.zeros(num_features, dtype), "bias", decay=False) if affine else None
         self.running_mean = np.zeros(num_features, dtype)
         self.running_var = np.ones(num_features, dtype)
+        self.num_batches_tracked = np.zeros((), np.int64)
+
+    def freeze(self: B) -> B:
+        """Let the running statistics normalise in training, too, and leave them as they are. Returns the layer."""
+        self.frozen = True
+        return self
+
+    def unfreeze(self: B) -> B:
+        """Let batches normalise in training again. Returns the layer."""
+        self.frozen = False
+        return self
+
+    def affine_arrays(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+        """The arrays of weight and bias, or None."""
+        return None if self.weight is None else self.weight.data, None if self.bias is None else self.bias.data
 
     def normalise(self, x: NDArray[Any], training: bool, **extra: Any) -> tuple[NDArray[Any], Any]:
         """`batch_norm` with the arrays of this layer; `extra` is the fused bias, activation and dropout."""
@@ -67,21 +105,32 @@ class BatchNorm(Module):
         if training and not self.training:
             raise RuntimeError(
                 f"{type(self).__name__}: expected training mode in a training pass, got eval mode, which keeps nothing "
-                "for backward; call train() on it, or predict(x) for inference"
+                "for backward; call train() on it (and freeze() to train with its running statistics), or predict(x) "
+                "for inference"
             )
+        if self._observer is not None:
+            return self._observer(x, extra), None
+        momentum, convention = self.momentum, self.momentum_convention
+        if momentum is None:  # the mean of all batches: the k-th has the weight 1 / k
+            momentum, convention = 1 / (float(self.num_batches_tracked) + 1), "torch"
         y, kept = _backend.ops.batch_norm(
             x,
             self.running_mean,
             self.running_var,
-            None if self.weight is None else self.weight.data,
-            None if self.bias is None else self.bias.data,
+            *self.affine_arrays(),
             training,
-            self.momentum,
+            momentum,
             self.eps,
             channel_axis=self.channel_axis,
             nonfinite=self.nonfinite,
+            momentum_convention=convention,
+            running_ddof=self.running_ddof,
+            update_stats=self.update_stats,
+            frozen=self.frozen,
             **extra,
         )
+        if self.momentum is None and training and self.update_stats and not self.frozen:
+            self.num_batches_tracked += 1
         return y, kept
 
     def normalise_backward(
@@ -101,7 +150,8 @@ class BatchNorm(Module):
         return self.normalise_backward(dy, saved, accumulate, reuse)[0]
 
     def _state(self) -> dict[str, NDArray[Any]]:
-        return super()._state() | {"running_mean": self.running_mean, "running_var": self.running_var}
+        state = super()._state() | {"running_mean": self.running_mean, "running_var": self.running_var}
+        return state | {"num_batches_tracked": self.num_batches_tracked} if self.momentum is None else state
 
     def __repr__(self) -> str:
         axis = "" if self.channel_axis == 1 else f", channel_axis={self.channel_axis}"
@@ -115,25 +165,38 @@ _DOCUMENTATION = """Batch normalisation over {over}, as `torch.nn.{name}`.
     num_features : int
         Number of channels C.
     eps : float, default 1e-5
-    momentum : float, default 0.1
-        Weight of the new batch in the running statistics.
+    momentum : float or None, default 0.1
+        Weight of the new batch in the running statistics; None: they are the mean over all batches.
     affine : bool, default True
         Whether to scale by `weight` and shift by `bias`.
     channel_axis : int, default 1
         {axis}
     nonfinite : {{"error", "skip", "allow"}}
         On batch statistics that are not finite: raise, leave the running statistics alone, or go on as torch does.
+    momentum_convention : {{"torch", "keras"}}
+        "keras": `momentum` is the weight of the old running statistics; Keras's default is then 0.99.
+    running_ddof : int, default 1
+        The running variance is over n - running_ddof values: 1 as in torch, 0 as in Keras.
+    update_stats : bool, default True
+        False leaves the running statistics alone in training; batches still normalise.  An attribute as well.
     dtype : float32 or float64, default float32
 
     Attributes
     ----------
     weight, bias : Parameter (C,), or None
     running_mean, running_var : (C,) arrays
+    num_batches_tracked : array of an integer
+        With ``momentum=None``, and then part of the state.
+    frozen : bool
+        Set by `freeze` and `unfreeze`.
 
     Notes
     -----
-    The running variance uses n / (n - 1), as in torch.  Kept for backward: x and two numbers per channel.
-    See `fastnn.functional.batch_norm`.
+    Fine-tuning with small batches: ``layer.freeze()`` makes the running statistics normalise in training as in
+    inference.  They are constants then; gradients reach x, weight and bias through the rest.  (Give an optimizer only
+    the parameters that it is to change.)
+
+    Kept for backward: x and two numbers per channel.  See `fastnn.functional.batch_norm`.
     """
 
 
@@ -147,3 +210,9 @@ class BatchNorm2d(BatchNorm):
     __doc__ = _DOCUMENTATION.format(over="(N, C, H, W)", name="BatchNorm2d", axis="-1 for inputs (N, H, W, C).")
     _ndims = (4,)
     _shapes = "of four dimensions"
+
+
+class BatchNorm3d(BatchNorm):
+    __doc__ = _DOCUMENTATION.format(over="(N, C, D, H, W)", name="BatchNorm3d", axis="-1 for inputs (N, D, H, W, C).")
+    _ndims = (5,)
+    _shapes = "of five dimensions"
