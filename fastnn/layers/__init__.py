@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn.layers.activation import CLASSES, Activation
-from fastnn.layers.dropout import Dropout, Flatten
+from fastnn.layers.dropout import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    Flatten,
+    GaussianNoise,
+    Stochastic,
+)
 from fastnn.layers.linear import Linear
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d
@@ -13,15 +22,21 @@ from fastnn.layers.sequential import Sequential
 
 __all__ = [
     "Activation",
+    "AlphaDropout",
     "BatchNorm1d",
     "BatchNorm2d",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Flatten",
+    "GaussianNoise",
     "Linear",
     "Module",
     "Parameter",
     "Saved",
     "Sequential",
+    "Stochastic",
     *CLASSES,
 ]
 
