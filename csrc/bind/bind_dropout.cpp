@@ -155,8 +155,8 @@ double finite(const Arguments& a, int place) {
 
 py::object gaussian_noise_(const Arguments& a) {
   enum { x_, std_, training_, mean_, rng_, first_, out_ };
-  const double std = finite(a, std_), mean = finite(a, mean_);
-  if (std < 0) throw py::value_error("std: expected a number >= 0, got " + std::string(py::str(a[std_])));
+  const double deviation = finite(a, std_), mean = finite(a, mean_);
+  if (deviation < 0) throw py::value_error("std: expected a number >= 0, got " + std::string(py::str(a[std_])));
   const bool training = a.truth(training_);
   const Array x = in(a[x_], "x");
   TailArgs tail = tail_in(a, nullptr, training ? 1 : 0, first_, x.size());  // in training, a position is drawn
@@ -169,7 +169,7 @@ py::object gaussian_noise_(const Arguments& a) {
     by_dtype(x, [&](auto t) {
       using T = decltype(t);
       const Computation computation(x.size());
-      noise(Noise<T>{x.data<T>(), true, static_cast<T>(std), static_cast<T>(mean), tail.epilogue<T>(nullptr),
+      noise(Noise<T>{x.data<T>(), true, static_cast<T>(deviation), static_cast<T>(mean), tail.epilogue<T>(nullptr),
                      y.data<T>(), false},
             x.size());
     });

@@ -153,8 +153,7 @@ def dropout2d(
     Parameters
     ----------
     x : array (N, C, H, W), or (N, H, W, C) with ``channel_axis=-1``, float32 or float64
-    p, training, rng, channel_axis, first, out
-        As in `dropout1d`.
+    p, training, rng, channel_axis, first, out : as in `dropout1d`
 
     Returns
     -------
@@ -184,8 +183,7 @@ def dropout3d(
     Parameters
     ----------
     x : array (N, C, D, H, W), or (N, D, H, W, C) with ``channel_axis=-1``, float32 or float64
-    p, training, rng, channel_axis, first, out
-        As in `dropout1d`.
+    p, training, rng, channel_axis, first, out : as in `dropout1d`
 
     Returns
     -------

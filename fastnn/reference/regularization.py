@@ -148,8 +148,7 @@ def dropout2d(
     Parameters
     ----------
     x : array (N, C, H, W), or (N, H, W, C)
-    p, training, rng, channel_axis, first, out
-        As in `dropout1d`.
+    p, training, rng, channel_axis, first, out : as in `dropout1d`
 
     Returns
     -------
@@ -174,8 +173,7 @@ def dropout3d(
     Parameters
     ----------
     x : array (N, C, D, H, W), or (N, D, H, W, C)
-    p, training, rng, channel_axis, first, out
-        As in `dropout1d`.
+    p, training, rng, channel_axis, first, out : as in `dropout1d`
 
     Returns
     -------
