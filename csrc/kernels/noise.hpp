@@ -35,10 +35,11 @@ FASTNN_INLINE void drop_planes(const T* x, T scale, const Mask* keep, index inne
 }
 
 // The decisions of a sample's channels, as many as fit a block, in the order of its planes in memory.
-template <class T>
 class ChannelMasks {
  public:
-  FASTNN_INLINE explicit ChannelMasks(const ChannelDropout<T>& a) : a_(a), masks_(a.tail.key, a.tail.threshold) {}
+  template <class T>
+  FASTNN_INLINE explicit ChannelMasks(const ChannelDropout<T>& a)
+      : masks_(a.tail.key, a.tail.threshold), first_(a.tail.first), repeats_(a.repeats), channels_(a.channels) {}
 
   struct Run {
     const Mask* keep;
@@ -46,31 +47,28 @@ class ChannelMasks {
   };
 
   // The masks from a plane on, and of how many planes they are.
-  FASTNN_INLINE Run from(index plane) {
-    const index channels = a_.channels, sample = plane / (a_.repeats * channels);
-    const index within = plane - sample * a_.repeats * channels;
-    const index channel = within % channels, band = channel / kBlock * kBlock;
+  FASTNN_NOINLINE Run from(index plane) {
+    const index planes = repeats_ * channels_, sample = plane / planes, within = plane % planes;
+    const index channel = within % channels_, band = channel / kBlock * kBlock;
     if (sample != sample_ || band != band_) draw(sample, band);
-    return {keep_ + (channel - band), smaller(count_ - (channel - band), a_.repeats * channels - within)};
+    return {keep_ + (channel - band), smaller(count_ - (channel - band), planes - within)};
   }
 
  private:
-  FASTNN_NOINLINE void draw(index sample, index band) {
-    const index channels = smaller(a_.channels - band, kBlock);
-    keep_ = masks_.draw(a_.tail.first + sample * a_.channels + band, channels, strip_,
-                        RandomWords::Lines<T>{{nullptr, nullptr, nullptr}});
-    count_ = channels;
+  FASTNN_INLINE void draw(index sample, index band) {
+    count_ = smaller(channels_ - band, kBlock);
+    keep_ = masks_.draw(first_ + sample * channels_ + band, count_, strip_, RandomWords::Lines<float>{});
     sample_ = sample;
     band_ = band;
-    if (a_.repeats == 1 || 2 * a_.channels > kBlock) return;
+    if (repeats_ == 1 || 2 * channels_ > kBlock) return;
     // A few channels, again and again: a row of them as long as a block.
-    count_ = smaller(kBlock / channels, a_.repeats) * channels;
-    for (index i = 0; i < count_; ++i) row_[i] = i < channels ? keep_[i] : row_[i - channels];
+    count_ = smaller(kBlock / channels_, repeats_) * channels_;
+    for (index i = 0; i < count_; ++i) row_[i] = i < channels_ ? keep_[i] : row_[i - channels_];
     keep_ = row_;
   }
 
-  const ChannelDropout<T>& a_;
   KeepMasks masks_;
+  index first_, repeats_, channels_;
   const Mask* keep_ = nullptr;
   index sample_ = -1, band_ = -1, count_ = 0;
   Mask strip_[KeepMasks::kStrip], row_[kBlock];
@@ -78,11 +76,11 @@ class ChannelMasks {
 
 template <class T>
 void drop_channels(const ChannelDropout<T>& a, index begin, index end) {
-  ChannelMasks<T> masks(a);
+  ChannelMasks masks(a);
   for_output_blocks(a.y, a.stream, begin, end, [&](index g, index n, T* y) {
     for (index i = 0; i < n;) {
       const index plane = (g + i) / a.inner, at = (g + i) - plane * a.inner;
-      const typename ChannelMasks<T>::Run run = masks.from(plane);
+      const ChannelMasks::Run run = masks.from(plane);
       const index length = smaller(n - i, run.planes * a.inner - at);
       if (a.inner == 1)
         drop_block(a.x + g + i, a.tail.keep_scale, run.keep, y + i, length);
