@@ -100,15 +100,15 @@ def standard_normal(seed: int, position: int, first: int, size: int, dtype: DTyp
     begin, end = first // 32 * 32, -(-(first + size) // 32) * 32
     pairs = random_words(seed, position, begin, end - begin).reshape(-1, 2, 16)
     a, b = pairs[:, 0], pairs[:, 1]
-    dtype = np.dtype(dtype)
-    quarter = np.arctan(dtype.type(1))  # pi / 4
+    kind: np.dtype[Any] = np.dtype(dtype)
+    quarter = np.arctan(kind.type(1))  # pi / 4
     # Where u is near 1, 1 - u has the digits that its logarithm needs.
-    u, rest = ((half.astype(dtype) + dtype.type(0.5)) / 2**31 for half in (a >> 1, ~a >> 1))
+    u, rest = ((half.astype(kind) + kind.type(0.5)) / 2**31 for half in (a >> 1, ~a >> 1))
     log_u = np.where(rest < u, np.log1p(-rest), np.log(u))
     r = np.sqrt(-2 * log_u) * np.where(b >> 31, -1, 1)
-    angle = ((b << np.uint32(2)).astype(np.int32).astype(dtype) + 2) / 2**31 * quarter
+    angle = ((b << np.uint32(2)).astype(np.int32).astype(kind) + 2) / 2**31 * quarter
     angle = np.where(b >> 30 & 1, 2 * quarter - angle, angle)
-    z: NDArray[Any] = np.stack((r * np.cos(angle), r * np.sin(angle)), axis=1).astype(dtype)
+    z: NDArray[Any] = np.stack((r * np.cos(angle), r * np.sin(angle)), axis=1).astype(kind)
     return z.reshape(-1)[first - begin : first - begin + size]
 
 

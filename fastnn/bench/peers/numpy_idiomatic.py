@@ -354,7 +354,7 @@ class NumpyIdiomatic(HandWritten):
         first: int = 0,
         out: Array | None = None,
     ) -> Array:
-        return x + std * self._rng.standard_normal(x.shape, dtype=x.dtype)  # type: ignore[call-overload, no-any-return]
+        return x + std * self._rng.standard_normal(x.shape, dtype=x.dtype)  # type: ignore[no-any-return]
 
     @prepared
     def dropout_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> Plan:
