@@ -139,6 +139,38 @@ struct OptimizerKernel {
   void (*step)(const T* scalars, T clip, const Span<T>&);
 };
 
+// Dropout of whole channels: element ((o * repeats + r) * channels + c) * inner + i is kept where channel c of sample o
+// is. Decisions are counted, from tail.first on, as (o, c).
+template <class T>
+struct ChannelDropout {
+  const T* x;
+  index repeats, channels, inner;
+  Epilogue<T> tail;  // its dropout alone
+  T* y;
+  bool stream;
+};
+
+// y = keep ? x * keep_scale + shift : dropped
+template <class T>
+struct AlphaDropout {
+  const T* x;
+  T shift, dropped;
+  Epilogue<T> tail;  // its dropout alone
+  T* y;
+  bool stream;
+};
+
+// y = x + (z * scale + shift), z random
+template <class T>
+struct Noise {
+  const T* x;   // nullptr: y = z * scale + shift
+  bool normal;  // z standard normal; else uniform in [0, 1)
+  T scale, shift;
+  Epilogue<T> tail;  // its key and first alone
+  T* y;
+  bool stream;
+};
+
 template <class T>
 struct Kernels {
   const ActivationKernel<T>* activations;
@@ -162,6 +194,10 @@ struct Kernels {
   void (*cross_entropy)(const CrossEntropy<T>&, T* scratch, index begin, index end);
   const OptimizerKernel<T>* optimizers;
   int optimizer_count;
+  // Dropout of channels, dropout for SELU, noise; flat elements.
+  void (*drop_channels)(const ChannelDropout<T>&, index begin, index end);
+  void (*alpha_dropout)(const AlphaDropout<T>&, index begin, index end);
+  void (*noise)(const Noise<T>&, index begin, index end);
 };
 
 struct KernelTable {

@@ -1,4 +1,5 @@
 // The kernels of one instruction-set level, behind one symbol. Compiled once per level, see CMakeLists.txt.
+#include "kernels/noise.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/optimizers.hpp"
 #include "kernels/softmax.hpp"
@@ -29,7 +30,10 @@ constexpr Kernels<T> kernels() {
           sum_leaf<T>,
           cross_entropy<T>,
           optimizer_table<T>,
-          optimizer_count<T>};
+          optimizer_count<T>,
+          drop_channels<T>,
+          alpha_dropout<T>,
+          noise<T>};
 }
 
 }  // namespace

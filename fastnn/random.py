@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 import fastnn._core as _core
 from fastnn._checks import check_number
@@ -97,6 +97,56 @@ class Generator(_core.GeneratorState):
         position = self.position
         self.position = (position + n) & 0xFFFF_FFFF_FFFF_FFFF
         return self.seed, position
+
+    def normal(
+        self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32, *, mean: float = 0.0, std: float = 1.0
+    ) -> NDArray[Any]:
+        """Normally distributed numbers: the same on every machine, for any number of threads.
+
+        One position is drawn.  Of 32 random bits each: |z| is at most 6.66, and float32 and float64 have the same
+        numbers but for rounding.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+        dtype : float32 or float64, default float32
+        mean : float, default 0
+        std : float, default 1
+
+        Returns
+        -------
+        array, mean + std * z
+            See `fastnn.reference.standard_normal` for z.
+        """
+        return self._fill(shape, dtype, True, std, mean)
+
+    def uniform(
+        self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32, *, low: float = 0.0, high: float = 1.0
+    ) -> NDArray[Any]:
+        """Uniformly distributed numbers: the same on every machine, for any number of threads.
+
+        One position is drawn.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+        dtype : float32 or float64, default float32
+        low : float, default 0
+        high : float, default 1
+
+        Returns
+        -------
+        array, low + (high - low) * u
+            Each u is a multiple of 2**-24 with 0 <= u < 1.
+        """
+        return self._fill(shape, dtype, False, high - low, low)
+
+    def _fill(
+        self, shape: int | tuple[int, ...], dtype: DTypeLike, normal: bool, scale: float, shift: float
+    ) -> NDArray[Any]:
+        out = _core.empty((shape,) if isinstance(shape, int) else shape, dtype)
+        _core.random_fill(out, *self.draw(), normal, scale, shift)
+        return out
 
     @staticmethod
     def effective_p(p: float) -> float:

@@ -238,7 +238,9 @@ class Routed:
         run("bias_act_backward", dy.dtype, *arrays, *view(dy, saved.axis))
         return (dx, dbias) if saved.residual is None else (dx, dbias, dx)
 
-    def dropout(self, x, p=0.5, training=True, *, rng=None, first=0, out=None):
+    def dropout(self, x, p=0.5, training=True, *, inverted=True, rng=None, first=0, out=None):
+        if not inverted:  # there is no function of it
+            return F.dropout(x, p, training, inverted=False, rng=rng, first=first, out=out)
         y = np.empty_like(x) if out is None else out
         seed, position = rng.draw() if training and p > 0 else (0, 0)
         saved = (p if training else 0.0, seed, position, first)
@@ -246,6 +248,8 @@ class Routed:
         return y, saved
 
     def dropout_backward(self, dy, saved, *, out=None):
+        if isinstance(saved, _core.Saved):
+            return F.dropout_backward(dy, saved, out=out)
         dx = np.empty_like(dy) if out is None else out
         run("dropout", dy.dtype, dy, dx, dy.size, *saved)
         return dx

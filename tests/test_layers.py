@@ -236,6 +236,82 @@ def test_dropout_in_eval_mode_is_the_identity_and_draws_nothing():
     assert rng.position == 0
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "op"),
+    [
+        (layers.Dropout1d(0.4, rng=fnn.Generator(9)), (6, 7, 3), "dropout1d"),
+        (layers.Dropout2d(0.4, rng=fnn.Generator(9)), (6, 7, 2, 2), "dropout2d"),
+        (layers.Dropout3d(0.4, rng=fnn.Generator(9)), (6, 7, 2, 2, 2), "dropout3d"),
+        (layers.AlphaDropout(0.4, rng=fnn.Generator(9)), (6, 7), "alpha_dropout"),
+    ],
+    ids=repr,
+)
+def test_dropout_layers_are_the_functions(layer, shape, op):
+    x, dy = random(*shape), random(*shape, seed=1)
+    expected, saved = getattr(F, op)(x, 0.4, rng=fnn.Generator(9))
+    np.testing.assert_array_equal(layer(x), expected)
+    np.testing.assert_array_equal(layer.backward(dy), F.dropout_backward(dy, saved))
+    assert isinstance(layer, layers.Stochastic) and repr(layer).endswith("(0.4)")
+    np.testing.assert_array_equal(layer.state_dict()["rng"], [9, 1])
+    np.testing.assert_array_equal(layer.predict(x), x)
+
+
+def test_channel_dropout_takes_channels_last():
+    x = random(4, 3, 3, 8)
+    y = layers.Dropout2d(channel_axis=-1)(x)
+    assert set(np.unique((y != 0).sum((1, 2)))) == {0, 9}
+
+
+def test_classic_dropout_scales_in_inference():
+    layer = layers.Dropout(0.25, inverted=False, rng=fnn.Generator(9))
+    x = random(6, 7)
+    y = layer(x)
+    np.testing.assert_array_equal(y[y != 0], x[y != 0])
+    np.testing.assert_array_equal(layer.backward(x), y)
+    np.testing.assert_array_equal(layer.predict(x), x * np.float32(0.75))
+    frozen = layers.Sequential(layer)
+    layer.eval()
+    np.testing.assert_array_equal(frozen(x), x * np.float32(0.75))
+    np.testing.assert_array_equal(frozen.backward(x), x * np.float32(0.75))
+    assert repr(layer) == "Dropout(0.25, inverted=False)" and layer.rng.position == 1
+
+
+def test_classic_dropout_is_not_fused():
+    def net(fuse, inverted):
+        parts = layers.Linear(7, 5, rng=fnn.Generator(1)), layers.ReLU(), layers.Dropout(inverted=inverted)
+        return layers.Sequential(*parts, fuse=fuse)
+
+    x, dy = random(6, 7), random(6, 5)
+    for inverted in (True, False):
+        results = []
+        for fuse in (True, False):
+            fnn.manual_seed(4)
+            made = net(fuse, inverted)
+            y = made(x)
+            results.append((y, made.backward(dy), made.predict(x)))
+        for fused, single in zip(*results, strict=True):
+            np.testing.assert_array_equal(fused, single)
+
+
+def test_gaussian_noise_is_the_function():
+    layer = layers.GaussianNoise(0.5, mean=1.0, rng=fnn.Generator(9))
+    x = random(6, 7)
+    np.testing.assert_array_equal(layer(x), F.gaussian_noise(x, 0.5, mean=1.0, rng=fnn.Generator(9)))
+    assert layer.backward(x) is x
+    np.testing.assert_array_equal(layer.predict(x), x)
+    assert repr(layer) == "GaussianNoise(0.5, mean=1)"
+    np.testing.assert_array_equal(layer.state_dict()["rng"], [9, 1])
+    layer(x)
+    with pytest.raises(ValueError, match="dy: expected shape"):
+        layer.backward(x[1:])
+
+
+@pytest.mark.parametrize("std", [-0.1, math.inf, math.nan])
+def test_gaussian_noise_refuses_what_is_no_deviation(std):
+    with pytest.raises(ValueError, match="std: expected"):
+        layers.GaussianNoise(std)
+
+
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
 def test_dropout_refuses_what_is_no_probability(p):
     with pytest.raises(ValueError, match=r"\[0, 1\]"):

@@ -22,7 +22,13 @@ HAND_WRITTEN = tuple(peer for peer in PEERS if peer.name in ("numpy", "numba", "
 
 # No multiple of a vector, and large enough for loops that leave small arrays to one thread.
 ODD: dict[str, Any] = {"2d": (333, 67), "rows": (333, 67), "nchw": (5, 19, 17, 15), "nhwc": (5, 17, 15, 19)}
-ODD |= {"activation": (20011,), "dropout": (20011,), "loss": (771, 33), "optimizer": ((20011,), (333, 67), (3,))}
+ODD |= {
+    "activation": (20011,),
+    "dropout": (20011,),
+    "noise": (20011,),
+    "loss": (771, 33),
+    "optimizer": ((20011,), (333, 67), (3,)),
+}
 
 # Of the hand-written peers. An operation that is not here may have no counterpart in them.
 EVERYWHERE = {"relu", "leaky_relu", "bias_act", "batch_norm", "dropout"}
@@ -68,7 +74,8 @@ def _made(peer: type[Peer]) -> Peer:
 
 
 def _odd(case: Case) -> Any:
-    return ODD.get(case.family) or ODD[case.layout.label]  # type: ignore[attr-defined]
+    layout = getattr(case, "layout", None)
+    return ODD[layout.label if layout else case.family]
 
 
 @pytest.mark.parametrize(("peer", "case"), SAMPLES)

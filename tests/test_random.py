@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import Any
 
@@ -145,6 +146,126 @@ def test_pairs_are_uniform() -> None:
         assert _chi_square_is_plausible(np.bincount(pairs[:: lag + 1], minlength=1024))
 
 
+# ----------------------------------------------------------------------------------------- dropout's other forms
+
+
+def test_classic_dropout_has_the_same_masks() -> None:
+    x = np.random.default_rng(0).standard_normal(5000)
+    inverted, _ = F.dropout(x, 0.3, rng=random.Generator(3))
+    classic, saved = F.dropout(x, 0.3, inverted=False, rng=random.Generator(3))
+    assert np.array_equal(classic, np.where(inverted != 0, x, 0))
+    assert np.array_equal(F.dropout_backward(x, saved), classic)
+    rng = random.Generator(3)
+    y, saved = F.dropout(x, 0.3, False, inverted=False, rng=rng)
+    assert np.array_equal(y, x * (random.keep_threshold(0.3) / 65536)) and saved is None and rng.position == 0
+
+
+def test_decisions_about_channels_do_not_depend_on_the_layout() -> None:
+    x = np.ones((6, 10, 4, 5), np.float32)
+    planes, _ = F.dropout2d(x, rng=random.Generator(2), first=40)
+    last, _ = F.dropout2d(np.moveaxis(x, 1, -1), rng=random.Generator(2), first=40, channel_axis=-1)
+    assert np.array_equal(np.moveaxis(last, -1, 1), planes)
+    kept = reference.random_bits(2, 0, 40, 60).reshape(6, 10) < 32768
+    assert np.array_equal(planes, 2 * np.broadcast_to(kept[:, :, None, None], x.shape))
+    shard, _ = F.dropout2d(x[2:], rng=random.Generator(2), first=60)
+    assert np.array_equal(shard, planes[2:])
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.9])
+def test_alpha_dropout_keeps_mean_and_variance(p: float) -> None:
+    n = 1_000_000
+    x = np.random.default_rng(1).standard_normal(n)
+    y, _ = F.alpha_dropout(x, p, rng=random.Generator(4))
+    assert abs(y.mean()) < 5 / np.sqrt(n)
+    assert abs(y.var() - 1) < 5 * np.sqrt((y**4).mean() / n)
+
+
+def test_alpha_dropout_is_that_of_torch() -> None:
+    """Its numbers for p = 0.5: those kept are 0.886404894666 * x + 0.779193930518, others -0.779193930518."""
+    y, saved = F.alpha_dropout(np.array([0.0, 1.0] * 50), 0.5, rng=random.Generator(4))
+    kept = F.dropout_backward(np.ones(100), saved)
+    assert set(np.round(kept, 12)) == {0.0, 0.886404894666}
+    expected = np.where(kept > 0, np.array([0.0, 1.0] * 50) * 0.886404894666 + 0.779193930518, -0.779193930518)
+    np.testing.assert_allclose(y, expected, atol=1e-11)
+
+
+# ----------------------------------------------------------------------------------------------------- noise
+
+
+def test_published_answer_reaches_the_noise() -> None:
+    words = reference.random_words(0, 0, 0, 64)
+    assert [int(words[16 * j]) for j in range(4)] == [0x531C7E4F, 0x39491EE5, 0x2C855A92, 0x3D6ABF9A]
+    u, turns = (0x531C7E4F // 2 + 0.5) / 2**31, (0x39491EE5 - 2**30 * (0x39491EE5 >= 2**29) + 0.5) / 2**32
+    assert 0x39491EE5 < 2**30  # no reflection, no half turn
+    r, angle = np.sqrt(-2 * np.log(u)), 2 * np.pi * turns
+    z = random.Generator(0).normal(64, np.float64)
+    np.testing.assert_allclose([z[0], z[16]], [r * np.cos(angle), r * np.sin(angle)], rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("first", [0, 1, 63, 64, 5000, 2**36 + 3])
+def test_noise_is_that_of_the_reference(dtype: Any, first: int) -> None:
+    for size in (1, 17, 64, 1025, 5000):
+        z = F.gaussian_noise(np.zeros(size, dtype), 1.0, rng=random.Generator(6, 2**33), first=first)
+        want = reference.standard_normal(6, 2**33, first, size, np.longdouble)
+        assert np.abs(z - want).max() < 8 * np.finfo(dtype).eps
+
+
+def test_words_at_the_ends_of_their_range() -> None:
+    """u next to 0 and to 1, angles next to the borders of quarters: no infinity, and full precision."""
+    z = reference.standard_normal(1, 0, 0, 1 << 20)
+    assert np.isfinite(z).all()
+    words = reference.random_words(1, 0, 0, 1 << 20).reshape(-1, 2, 16)
+    for extreme in (words[:, 0].argmin(), words[:, 0].argmax(), words[:, 1].argmin(), words[:, 1].argmax()):
+        first = int(extreme) // 16 * 32
+        for dtype in (np.float32, np.float64):
+            got = F.gaussian_noise(np.zeros(32, dtype), 1.0, rng=random.Generator(1), first=first)
+            np.testing.assert_allclose(got, z[first : first + 32], rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_noise_is_normal(dtype: Any) -> None:
+    n = 1 << 20
+    z = np.sort(random.Generator(8).normal(n, dtype).astype(np.float64))
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96), (6, 15, 10170)):
+        assert abs((z**power).mean() - moment) < 4.5 * np.sqrt(variance / n), power
+    some = slice(None, None, 64)  # Kolmogorov and Smirnov
+    cdf = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in z[some]])
+    assert np.abs(cdf - (np.arange(n)[some] + 0.5) / n).max() * np.sqrt(n) < 1.95  # one in a thousand
+    for bound, tail in ((4, 3.167e-5), (4.5, 3.398e-6)):
+        for count in ((z > bound).sum(), (z < -bound).sum()):
+            assert abs(count - n * tail) < 4.5 * np.sqrt(n * tail)
+
+
+def test_noise_is_independent() -> None:
+    z = random.Generator(9).normal(1 << 18, np.float64)
+    for lag in (1, 2, 15, 16, 17, 32, 48, 64, 65, 128, 1024):
+        assert abs(_correlation(z[:-lag], z[lag:])) < 4.5, lag
+        assert abs(_correlation(z[:-lag] ** 2, z[lag:] ** 2)) < 4.5, lag
+    other = random.Generator(9, position=1).normal(1 << 18, np.float64)
+    assert abs(_correlation(z, other)) < 4.5 and abs(_correlation(z**2, other**2)) < 4.5
+
+
+def test_uniform_numbers() -> None:
+    rng = random.Generator(10)
+    u = rng.uniform((1 << 10, 1 << 10))
+    assert u.dtype == np.float32 and 0 <= u.min() < u.max() < 1
+    assert _chi_square_is_plausible(np.bincount((u * 4096).astype(int).ravel(), minlength=4096))
+    assert np.array_equal(u, random.Generator(10).uniform(u.shape, np.float64))
+    v = rng.uniform(1000, low=-3.0, high=5.0)
+    assert rng.position == 2 and v.min() >= -3 and v.max() < 5 and abs(v.mean() - 1) < 0.4
+
+
+def test_normal_numbers_have_mean_and_deviation() -> None:
+    z = random.Generator(3).normal(100, np.float64)
+    assert np.array_equal(random.Generator(3).normal((10, 10), np.float64, mean=2, std=3).ravel(), z * 3 + 2)
+    y = F.gaussian_noise(np.ones(100), 3.0, mean=2.0, rng=random.Generator(3))
+    assert np.array_equal(y, 1 + (z * 3 + 2))
+    assert random.Generator(0).normal(0).shape == (0,)
+    with pytest.raises(TypeError, match="dtype"):
+        random.Generator(0).normal(3, np.float16)
+
+
 # ------------------------------------------------------------------------------------------------- generator
 
 
@@ -154,10 +275,17 @@ def test_every_call_draws_one_position() -> None:
     F.dropout(x, 0.5, rng=rng)
     F.bias_act(x, dropout=0.5, rng=rng)
     F.batch_norm(x, training=True, dropout=0.5, rng=rng)
-    assert rng.position == 43
+    F.dropout2d(np.ones((2, 3, 1, 1)), rng=rng)
+    F.alpha_dropout(x, rng=rng)
+    F.gaussian_noise(x, rng=rng)
+    rng.normal(3)
+    assert rng.position == 47
     F.dropout(x, 0.0, rng=rng)
+    F.dropout(x, 0.5, False, inverted=False, rng=rng)
+    F.alpha_dropout(x, 0.0, rng=rng)
+    F.gaussian_noise(x, training=False, rng=rng)
     F.bias_act(x, rng=rng)
-    assert rng.position == 43
+    assert rng.position == 47
 
 
 def test_manual_seed_restarts_the_default_generator() -> None:
@@ -209,6 +337,8 @@ def test_numpy_random_state_is_untouched() -> None:
     "call",
     [
         lambda rng: F.dropout([1.0], rng=rng),
+        lambda rng: F.dropout2d(np.ones((4, 3)), rng=rng),
+        lambda rng: F.gaussian_noise([1.0], rng=rng),
         lambda rng: F.bias_act(np.ones((4, 3)), np.ones(2), dropout=0.5, rng=rng),
         lambda rng: F.batch_norm(np.ones((4, 3)), np.ones(2), np.ones(2), training=True, dropout=0.5, rng=rng),
     ],

@@ -1,4 +1,4 @@
-// bias_act, dropout and channel_sum: what follows a matrix product.
+// bias_act and channel_sum: what follows a matrix product.
 #include <cstring>
 
 #include "../ops/ops.hpp"
@@ -10,18 +10,12 @@ namespace {
 
 // The output where it determines the gradient, else the input; nothing without an activation.
 const SavedKind kBiasAct{"bias_act", {"kept", "residual", nullptr}};
-const SavedKind kDropout{"dropout", {nullptr}};
 
 struct BiasActNumbers {
   Shape shape;
   TailArgs tail;
   index channel_axis;
   bool kept_is_output, has_bias, has_residual;
-};
-
-struct DropoutNumbers {
-  Shape shape;
-  TailArgs tail;
 };
 
 template <class T>
@@ -115,32 +109,6 @@ py::object bias_act_backward_(const Arguments& a) {
   return n.has_residual ? tuple_of(gradient, sums, gradient) : tuple_of(gradient, sums);
 }
 
-py::object dropout_(const Arguments& a) {
-  enum { x_, p_, training_, rng_, first_, out_ };
-  const double p = probability(a, p_);
-  const bool training = a.truth(training_);
-  const Array x = in(a[x_], "x");
-  TailArgs tail = tail_in(a, nullptr, training ? p : 0, first_, x.size());
-  const Array y = out(a[out_], "out", x);
-  if (a.given(out_)) refuse_overlap(y, "out", x, "x", true);
-  const Draw draw(a, rng_, tail);
-  run(x, {1, 1, x.size()}, std::nullopt, std::nullopt, tail, y);
-  if (!training) return tuple_of(y.object(), py::none());
-  const py::object saved = new_saved(kDropout, 0);
-  numbers_of<DropoutNumbers>(saved_in(saved)) = {shape_of(y), tail};
-  return tuple_of(y.object(), saved);
-}
-
-py::object dropout_backward_(const Arguments& a) {
-  enum { dy_, saved_, out_ };
-  const DropoutNumbers& n = numbers_of<DropoutNumbers>(saved_of(a[saved_], kDropout));
-  const Array dy = in(a[dy_], "dy", n.shape);
-  const Array dx = out(a[out_], "out", dy);
-  if (a.given(out_)) refuse_overlap(dx, "out", dy, "dy", true);
-  run(dy, {1, 1, dy.size()}, std::nullopt, std::nullopt, n.tail, dx);
-  return dx.object();
-}
-
 py::object channel_sum_(const Arguments& a) {
   enum { x_, channel_axis_, out_ };
   const Array x = in(a[x_], "x");
@@ -167,8 +135,6 @@ void bind_bias_act(py::module_&) {
           {"x", "bias", "residual", "activation", "dropout", "rng", "training", "channel_axis", "first", "out"},
           bias_act_});
   define({"bias_act_backward", {"dy", "saved", "out"}, bias_act_backward_});
-  define({"dropout", {"x", "p", "training", "rng", "first", "out"}, dropout_});
-  define({"dropout_backward", {"dy", "saved", "out"}, dropout_backward_});
   define({"channel_sum", {"x", "channel_axis", "out"}, channel_sum_});
 }
 

@@ -104,7 +104,8 @@ bool valid(const fastnn_epilogue* e, index elements) {
 template <class T>
 Epilogue<T> tail_of(const fastnn_epilogue* given, const T* residual) {
   const fastnn_epilogue e = given ? *given : fastnn_epilogue{};
-  const TailArgs tail{e.activation - 1, e.p0, e.p1, keep_threshold(e.dropout), e.seed, e.position, e.first};
+  const int threshold = keep_threshold(e.dropout);
+  const TailArgs tail{e.activation - 1, e.p0, e.p1, threshold, inverted_scale(threshold), e.seed, e.position, e.first};
   return tail.epilogue(residual);
 }
 

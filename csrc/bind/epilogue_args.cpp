@@ -63,6 +63,7 @@ TailArgs tail_in(const Arguments& a, const Spec* spec, double dropout, int first
   {
     const parallel::FloatMode standard;
     tail.threshold = keep_threshold(dropout);
+    tail.keep_scale = inverted_scale(tail.threshold);
   }
   tail.first = a.integer(first);
   if (tail.first < 0 || tail.first > std::numeric_limits<index>::max() - elements)

@@ -34,10 +34,16 @@ inline int keep_threshold(double p) {
   return static_cast<int>(std::min(std::max(std::lrint((1 - p) * 65536), 1L), 65535L));
 }
 
+// What dropout multiplies with, so that the expectation stays.
+inline double inverted_scale(int threshold) {
+  return threshold > 0 ? 65536.0 / threshold : 0;
+}
+
 struct TailArgs {
   int activation;
   double p0, p1;
   int threshold;
+  double keep_scale;
   std::uint64_t seed, position;
   index first;
 
@@ -49,7 +55,7 @@ struct TailArgs {
     e.p0 = static_cast<T>(p0);
     e.p1 = static_cast<T>(p1);
     e.threshold = threshold;
-    e.keep_scale = threshold > 0 ? static_cast<T>(65536.0 / threshold) : T(0);
+    e.keep_scale = static_cast<T>(keep_scale);
     e.key[0] = static_cast<std::uint32_t>(seed);
     e.key[1] = static_cast<std::uint32_t>(seed >> 32);
     e.key[2] = static_cast<std::uint32_t>(position);
@@ -59,7 +65,7 @@ struct TailArgs {
   }
 };
 
-constexpr TailArgs no_tail{-1, 0, 0, -1, 0, 0, 0};
+constexpr TailArgs no_tail{-1, 0, 0, -1, 0, 0, 0, 0};
 
 // The tail of a call on `elements` elements; nothing is drawn yet.
 TailArgs tail_in(const Arguments& a, const Spec* spec, double dropout, int first, index elements);

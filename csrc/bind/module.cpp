@@ -11,6 +11,7 @@ void bind_saved(pybind11::module_& m);
 void bind_epilogue(pybind11::module_& m);
 void bind_activations(pybind11::module_& m);
 void bind_bias_act(pybind11::module_& m);
+void bind_dropout(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
 void bind_losses(pybind11::module_& m);
 void bind_optimizers(pybind11::module_& m);
@@ -29,6 +30,7 @@ PYBIND11_MODULE(_core, m) {
   fastnn::bind_epilogue(m);
   fastnn::bind_activations(m);
   fastnn::bind_bias_act(m);
+  fastnn::bind_dropout(m);
   fastnn::bind_norm(m);
   fastnn::bind_losses(m);
   fastnn::bind_optimizers(m);

@@ -199,26 +199,35 @@ FASTNN_INLINE T expm1(T x) {
   return half * (q + q) - ((T(1) - half) - half);
 }
 
-// log x = e ln 2 + log(1 + f) with sqrt(1/2) < 1 + f <= sqrt 2, after fdlibm: with s = f / (2 + f),
+// log x = k ln 2 + log(1 + f) with sqrt(1/2) < 1 + f <= sqrt 2, after fdlibm: with s = f / (2 + f),
 // log(1 + f) = f - (f^2/2 - s (f^2/2 + R(s^2))). For finite normal x > 0; NaN stays.
-FASTNN_INLINE float log(float x) {
+template <class T>
+struct LogParts {
+  T k, f;
+};
+
+FASTNN_INLINE LogParts<float> log_parts(float x) {
   constexpr std::int32_t root_half = 0x3f3504f3;  // sqrt(1/2)
   const std::int32_t e = (bits_as<std::int32_t>(x) - root_half) >> 23;
-  const float f = bits_as<float>(bits_as<std::int32_t>(x) - (e << 23)) - 1.0f;
-  const float k = static_cast<float>(e);
+  return {static_cast<float>(e), bits_as<float>(bits_as<std::int32_t>(x) - (e << 23)) - 1.0f};
+}
+FASTNN_INLINE LogParts<double> log_parts(double x) {
+  constexpr std::int64_t root_half = 0x3fe6a09e667f3bcd;
+  const std::int64_t e = (bits_as<std::int64_t>(x) - root_half) >> 52;
+  return {static_cast<double>(static_cast<std::int32_t>(e)),
+          bits_as<double>(bits_as<std::int64_t>(x) - e * (std::int64_t{1} << 52)) - 1.0};
+}
+
+FASTNN_INLINE float log_of(const LogParts<float>& x) {
+  const float k = x.k, f = x.f;
   const float s = f / (2.0f + f);
   const float z = s * s, w = z * z;
   const float r = z * (0.66666662693f + w * 0.28498786688f) + w * (0.40000972152f + w * 0.24279078841f);
   const float h = 0.5f * f * f;
-  const float y = k * 6.9313812256e-01f - ((h - (s * (h + r) + k * 9.0580006145e-06f)) - f);
-  return x == x ? y : x;
+  return k * 6.9313812256e-01f - ((h - (s * (h + r) + k * 9.0580006145e-06f)) - f);
 }
-
-FASTNN_INLINE double log(double x) {
-  constexpr std::int64_t root_half = 0x3fe6a09e667f3bcd;
-  const std::int64_t e = (bits_as<std::int64_t>(x) - root_half) >> 52;
-  const double f = bits_as<double>(bits_as<std::int64_t>(x) - e * (std::int64_t{1} << 52)) - 1.0;
-  const double k = static_cast<double>(static_cast<std::int32_t>(e));
+FASTNN_INLINE double log_of(const LogParts<double>& x) {
+  const double k = x.k, f = x.f;
   const double s = f / (2.0 + f);
   const double z = s * s, w = z * z;
   const double r =
@@ -226,8 +235,42 @@ FASTNN_INLINE double log(double x) {
            w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01))) +
       w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01));
   const double h = 0.5 * f * f;
-  const double y = k * 6.93147180369123816490e-01 - ((h - (s * (h + r) + k * 1.90821492927058770002e-10)) - f);
+  return k * 6.93147180369123816490e-01 - ((h - (s * (h + r) + k * 1.90821492927058770002e-10)) - f);
+}
+
+template <class T>
+FASTNN_INLINE T log(T x) {
+  const T y = log_of(log_parts(x));
   return x == x ? y : x;
+}
+
+// sin x and cos x for |x| <= pi/4: Cephes (float) and fdlibm (double).
+template <class T>
+struct Circle;
+template <>
+struct Circle<float> {
+  static constexpr float sine[] = {-1.6666654611e-1f, 8.3321608736e-3f, -1.9515295891e-4f};
+  static constexpr float cosine[] = {4.166664568298827e-2f, -1.388731625493765e-3f, 2.443315711809948e-5f};
+};
+template <>
+struct Circle<double> {
+  static constexpr double sine[] = {-1.66666666666666324348e-01, 8.33333333332248946124e-03,
+                                    -1.98412698298579493134e-04, 2.75573137070700676789e-06,
+                                    -2.50507602534068634195e-08, 1.58969099521155010221e-10};
+  static constexpr double cosine[] = {4.16666666666666019037e-02, -1.38888888888741095749e-03,
+                                      2.48015872894767294178e-05, -2.75573143513906633035e-07,
+                                      2.08757232129817482790e-09, -1.13596475577881948265e-11};
+};
+
+template <class T>
+FASTNN_INLINE T sine(T x) {
+  const T z = x * x;
+  return x + x * (z * horner(Circle<T>::sine, z));
+}
+template <class T>
+FASTNN_INLINE T cosine(T x) {
+  const T z = x * x;
+  return T(1) - (T(0.5) * z - z * z * horner(Circle<T>::cosine, z));
 }
 
 // log(1 + e / unit) for 0 <= e <= unit, after fdlibm: with s = 2 e / (2 + e) it is 2 atanh(s / 2) = s + s^3 P(s^2).

@@ -95,6 +95,17 @@ void batch_norm_infer(const BatchNorm<T>& a, RunningStatistic running_mean, Runn
 template <class T>
 void batch_norm_gradient(const BatchNormGradient<T>& a);
 
+// What a random stream is used for; `stream` is decided here.
+template <class T>
+void drop_channels(ChannelDropout<T> a, index samples);
+template <class T>
+void alpha_dropout(AlphaDropout<T> a, index n);
+template <class T>
+void noise(Noise<T> a, index n);
+// y = x * factor
+template <class T>
+void scale(const T* x, T factor, T* y, index n);
+
 template <class T>
 double cross_entropy(const T* logits, const index* labels, T* dlogits, index rows, index columns);
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastnn import reference
 from fastnn.bench.peers import Peer
 from fastnn.bench.peers.base import Direction
-from fastnn.cases import BatchNormCase, BiasActCase, Case, DropoutCase, Inputs
+from fastnn.cases import BatchNormCase, BiasActCase, Case, DropoutCase, Inputs, NoiseCase
 
 __all__ = ["check_ours", "check_peer"]
 
@@ -68,7 +68,9 @@ def check_peer(peer: Peer, case: Case, shape: Any, direction: Direction) -> bool
             return False
         got = job.outputs()
     p = _dropout(case)
-    if peer.own_masks and p:
+    if isinstance(case, NoiseCase):
+        _check_noise(peer.label, got["y"] - case.inputs(shape, np.float32)["x"], case)
+    elif peer.own_masks and p:
         _compare_own_masks(peer.label, got, case, case.inputs(shape, np.float32), direction, p)
     else:
         compare(peer.label, got, run(reference, case, case.inputs(shape, np.float32), direction))
@@ -108,22 +110,31 @@ def _without_dropout(case: Case) -> Case:
 def _compare_own_masks(
     who: str, got: Mapping[str, Any], case: Case, inputs: Inputs, direction: Direction, p: float
 ) -> None:
-    """The same, with the mask told from the output: what is not zero was kept."""
+    """The same, with the mask told from the output: what is not zero, or what else is put in its place, was kept."""
     plain = _without_dropout(case)
-    kept = np.asarray(got["y"]) != 0
-    scale = np.float32(1 / (1 - p))
+    factors = case.factors() if isinstance(case, DropoutCase) else (1 / (1 - p), 0.0, 0.0)
+    scale, shift, dropped = map(np.float32, factors)
+    kept = np.abs(np.asarray(got["y"]) - dropped) > 1e-6 * np.abs(dropped)
     outputs, saved = plain.forward(reference, inputs)
-    _check_share(who, kept, outputs["y"], p)
+    _check_share(who, kept, outputs["y"], p, case)
     if direction == "forward":
-        compare(who, got, {**outputs, "y": np.where(kept, outputs["y"] * scale, np.float32(0))})
+        compare(who, got, {**outputs, "y": np.where(kept, outputs["y"] * scale + shift, dropped)})
         return
     masked = {**inputs, "dy": np.where(kept, inputs["dy"] * scale, np.float32(0))}
     compare(who, got, plain.backward(reference, masked, saved) or {})
 
 
-def _check_share(who: str, kept: NDArray[np.bool_], y: NDArray[Any], p: float) -> None:
+def _check_share(who: str, kept: NDArray[np.bool_], y: NDArray[Any], p: float, case: Case) -> None:
     """AssertionError unless about 1 - p of the elements that are not zero anyway were kept."""
     candidates = int(np.count_nonzero(y))
     share = np.count_nonzero(kept & (y != 0)) / candidates
-    if abs(share - (1 - p)) > SIGMAS * np.sqrt(p * (1 - p) / candidates):
+    decisions = case.decisions(y.shape) if isinstance(case, DropoutCase) else candidates
+    if abs(share - (1 - p)) > SIGMAS * np.sqrt(p * (1 - p) / decisions):
         raise AssertionError(f"{who}: {share:.1%} of the elements were kept, expected {1 - p:.1%}")
+
+
+def _check_noise(who: str, noise: NDArray[Any], case: NoiseCase) -> None:
+    """AssertionError unless mean and standard deviation are those of the case: everybody draws noise of their own."""
+    error = SIGMAS * case.std / np.sqrt(noise.size)
+    if abs(noise.mean() - case.mean) > error or abs(noise.std() - case.std) > error:
+        raise AssertionError(f"{who}: noise of mean {noise.mean():.3g} and standard deviation {noise.std():.3g}")

@@ -21,7 +21,7 @@ from fastnn.cases.losses import CrossEntropyCase
 from fastnn.cases.norm import BatchNormCase
 from fastnn.cases.optim import MODELS, OptimizerCase
 from fastnn.cases.reductions import ChannelSumCase
-from fastnn.cases.regularization import DropoutCase
+from fastnn.cases.regularization import DropoutCase, NoiseCase
 
 __all__ = [
     "CASES",
@@ -36,6 +36,7 @@ __all__ = [
     "DropoutCase",
     "Epilogue",
     "Inputs",
+    "NoiseCase",
     "OptimizerCase",
     "Outputs",
     "Work",

@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Any
 from fastnn.layers.activation import CLASSES, Activation
 from fastnn.layers.dropout import Dropout, Flatten
 from fastnn.layers.linear import Linear, WeightNorm
+from fastnn.layers.dropout import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    Flatten,
+    GaussianNoise,
+    Stochastic,
+)
+from fastnn.layers.linear import Linear
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastnn.layers.sequential import Sequential
@@ -14,11 +25,16 @@ from fastnn.layers.statistics import recalibrate
 
 __all__ = [
     "Activation",
+    "AlphaDropout",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Flatten",
+    "GaussianNoise",
     "Linear",
     "Module",
     "Parameter",
@@ -26,6 +42,7 @@ __all__ = [
     "Sequential",
     "WeightNorm",
     "recalibrate",
+    "Stochastic",
     *CLASSES,
 ]
 

@@ -20,7 +20,9 @@ _STAGES: tuple[type[Module], ...] = (Linear, BatchNorm, Activation, Dropout)
 
 
 def _stage(layer: Module) -> int | None:
-    """Place of `layer` in a chain; None if it is another kind of layer, or a subclass that computes otherwise."""
+    """Place of `layer` in a chain; None if it is another kind of layer, or one that computes otherwise."""
+    if isinstance(layer, Dropout) and not layer.inverted:
+        return None
     for stage, base in enumerate(_STAGES):
         if isinstance(layer, base):
             same = type(layer)._forward is base._forward and type(layer)._backward is base._backward

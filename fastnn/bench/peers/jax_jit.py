@@ -224,6 +224,33 @@ class _Operations:
         keep = self.jax.random.bernoulli(rng, 1 - p, x.shape)
         return self.np.where(keep, x / (1 - p), 0) if p < 1 else self.np.zeros_like(x), None
 
+    def dropout2d(
+        self,
+        x: Traced,
+        p: float = 0.5,
+        training: bool = True,
+        *,
+        rng: Any = None,
+        channel_axis: int = 1,
+        first: int = 0,
+        out: None = None,
+    ) -> tuple[Traced, None]:
+        shape = [n if axis in (0, channel_axis % x.ndim) else 1 for axis, n in enumerate(x.shape)]
+        return self.np.where(self.jax.random.bernoulli(rng, 1 - p, shape), x / (1 - p), 0), None
+
+    def gaussian_noise(
+        self,
+        x: Traced,
+        std: float = 0.1,
+        training: bool = True,
+        *,
+        mean: float = 0.0,
+        rng: Any = None,
+        first: int = 0,
+        out: None = None,
+    ) -> Traced:
+        return x + std * self.jax.random.normal(rng, x.shape, x.dtype)
+
     def _epilogue(self, v: Traced, residual: Any, activation: Any, p: float, training: bool, rng: Any) -> Traced:
         if residual is not None:
             v = v + residual

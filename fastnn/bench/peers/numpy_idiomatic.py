@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.bench.peers.base import Plan, prepared
-from fastnn.bench.peers.common import NUMPY_CAP, Array, other_axes, per_channel, slope
+from fastnn.bench.peers.common import NUMPY_CAP, SELU_LIMIT, Array, other_axes, per_channel, slope
 from fastnn.bench.peers.training import HandWritten
 
 
@@ -313,6 +313,48 @@ class NumpyIdiomatic(HandWritten):
     ) -> tuple[Array, Any]:
         mask = self.draw_mask(rng, x.shape, p, x.dtype) / x.dtype.type(1 - p)
         return x * mask, mask
+
+    def dropout2d(
+        self,
+        x: Array,
+        p: float = 0.5,
+        training: bool = True,
+        *,
+        rng: Any = None,
+        channel_axis: int = 1,
+        first: int = 0,
+        out: Array | None = None,
+    ) -> tuple[Array, Any]:
+        shape = [n if axis in (0, channel_axis % x.ndim) else 1 for axis, n in enumerate(x.shape)]
+        mask = self.draw_mask(rng, tuple(shape), p, x.dtype) / x.dtype.type(1 - p)
+        return x * mask, mask
+
+    def alpha_dropout(
+        self,
+        x: Array,
+        p: float = 0.5,
+        training: bool = True,
+        *,
+        rng: Any = None,
+        first: int = 0,
+        out: Array | None = None,
+    ) -> tuple[Array, Any]:
+        a = ((1 - p) * (1 + p * SELU_LIMIT**2)) ** -0.5
+        mask = self.draw_mask(rng, x.shape, p, x.dtype)
+        return np.where(mask, a * x - a * p * SELU_LIMIT, a * SELU_LIMIT * (1 - p)), mask * x.dtype.type(a)
+
+    def gaussian_noise(
+        self,
+        x: Array,
+        std: float = 0.1,
+        training: bool = True,
+        *,
+        mean: float = 0.0,
+        rng: Any = None,
+        first: int = 0,
+        out: Array | None = None,
+    ) -> Array:
+        return x + std * self._rng.standard_normal(x.shape, dtype=x.dtype)  # type: ignore[no-any-return]
 
     @prepared
     def dropout_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> Plan:

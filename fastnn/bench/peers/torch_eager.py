@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from fastnn.bench.peers.base import Direction, Job, Plan, prepared
+from fastnn.bench.peers.common import SELU_LIMIT
 from fastnn.bench.peers.torch_common import Tensor, TorchPeer
 from fastnn.bench.steps import Network, StepJob
 from fastnn.cases import Case, Inputs, OptimizerCase
@@ -271,6 +272,42 @@ class TorchEager(TorchPeer):
     ) -> tuple[Tensor, Any]:
         noise = self._noise(x, p)
         return self._multiply("y", x, noise), noise
+
+    def dropout2d(
+        self,
+        x: Tensor,
+        p: float = 0.5,
+        training: bool = True,
+        *,
+        rng: Any = None,
+        channel_axis: int = 1,
+        first: int = 0,
+        out: None = None,
+    ) -> tuple[Tensor, Any]:
+        noise = x.new_empty(*x.shape[:2], 1, 1).bernoulli_(1 - p).div_(1 - p)  # as in torch.nn.functional.dropout2d
+        return self._multiply("y", x, noise), noise
+
+    def alpha_dropout(
+        self, x: Tensor, p: float = 0.5, training: bool = True, *, rng: Any = None, first: int = 0, out: None = None
+    ) -> tuple[Tensor, Any]:
+        a = ((1 - p) * (1 + p * SELU_LIMIT**2)) ** -0.5
+        kept = self.torch.empty_like(x).bernoulli_(1 - p)  # from here on as in torch.nn.functional.alpha_dropout
+        shift = kept.add(-1).mul_(-a * SELU_LIMIT).add_(-a * p * SELU_LIMIT)
+        noise = kept.mul_(a)
+        return self._multiply("y", x, noise).add_(shift), noise
+
+    def gaussian_noise(
+        self,
+        x: Tensor,
+        std: float = 0.1,
+        training: bool = True,
+        *,
+        mean: float = 0.0,
+        rng: Any = None,
+        first: int = 0,
+        out: None = None,
+    ) -> Tensor:
+        return x + std * self.torch.randn_like(x)
 
     def dropout_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> Tensor:
         return self._multiply("dy", dy, saved)
