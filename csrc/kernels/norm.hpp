@@ -461,6 +461,10 @@ class GradientPart {
         stored_values<1>(g, n, 0, 0, tiles);
       });
     index r = e.sample0;
+    if (W == Wanted::bias && columns > kNarrow && out && !computes()) {
+      add_plain_rows(a_.dy + r * width + column0, e.sample1 - r, columns, width, sums[0]);
+      r = e.sample1;
+    }
     if (columns == width && width > 0 && width <= kNarrow)  // as many rows as a block holds, as flat memory
       for (const index together = kBlock / width; r < e.sample1; r += together)
         add_block(r * width, smaller(together, e.sample1 - r), width, sums);
@@ -469,6 +473,24 @@ class GradientPart {
     for (; r < e.sample1; ++r) add_rows<1>(r * width + column0, columns, column0, width, sums);
     if (out)
       for (index k = 0; k < kResults; ++k) fold_band(sums[k], band, view_.inner, out + k * band);
+  }
+
+  // Whether anything becomes of dy but sums.
+  FASTNN_INLINE bool computes() const { return a_.dx || a_.tail.activation >= 0 || a_.tail.threshold >= 0; }
+
+  // Rows as they are, eight at once: the sums are loaded and stored an eighth as often.
+  FASTNN_NOINLINE void add_plain_rows(const T* FASTNN_RESTRICT d, index rows, index columns, index width,
+                                      T* FASTNN_RESTRICT sum) const {
+    constexpr index together = 8;
+    index r = 0;
+    for (; r + together <= rows; r += together, d += together * width)
+      for (index j = 0; j < columns; ++j) {
+        T s = sum[j];
+        for (index k = 0; k < together; ++k) s += d[j + k * width];
+        sum[j] = s;
+      }
+    for (; r < rows; ++r, d += width)
+      for (index j = 0; j < columns; ++j) sum[j] += d[j];
   }
 
   FASTNN_NOINLINE void add_block(index g, index rows, index width, T (*sums)[kBandRows]) {

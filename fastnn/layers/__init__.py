@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn.layers.activation import CLASSES, Activation
-from fastnn.layers.dropout import Dropout, Flatten
-from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.dropout import (
     AlphaDropout,
     Dropout,
@@ -17,7 +15,7 @@ from fastnn.layers.dropout import (
     GaussianNoise,
     Stochastic,
 )
-from fastnn.layers.linear import Linear
+from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastnn.layers.sequential import Sequential
@@ -40,9 +38,9 @@ __all__ = [
     "Parameter",
     "Saved",
     "Sequential",
+    "Stochastic",
     "WeightNorm",
     "recalibrate",
-    "Stochastic",
     *CLASSES,
 ]
 
