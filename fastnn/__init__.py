@@ -46,6 +46,16 @@ if TYPE_CHECKING:
         recalibrate,
     )
     from .losses import CrossEntropyLoss
+        Dropout,
+        Flatten,
+        Linear,
+        LogSoftmax,
+        Module,
+        Parameter,
+        Sequential,
+        Softmax,
+    )
+    from .losses import CrossEntropyLoss, Loss, NLLLoss
     from .random import Generator, manual_seed
 
 _SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
@@ -70,6 +80,16 @@ _HOMES = {
         "recalibrate",
     ),
     "losses": ("CrossEntropyLoss",),
+        "Dropout",
+        "Flatten",
+        "Linear",
+        "LogSoftmax",
+        "Module",
+        "Parameter",
+        "Sequential",
+        "Softmax",
+    ),
+    "losses": ("CrossEntropyLoss", "Loss", "NLLLoss"),
     "random": ("Generator", "manual_seed"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -88,10 +108,14 @@ __all__ = [
     "GaussianNoise",
     "Generator",
     "Linear",
+    "LogSoftmax",
+    "Loss",
     "Module",
+    "NLLLoss",
     "Parameter",
     "Sequential",
     "WeightNorm",
+    "Softmax",
     "__version__",
     "act",
     "available_isas",

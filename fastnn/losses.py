@@ -36,6 +36,7 @@ class Loss:
             raise ValueError(f"reduction: expected one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
         self.reduction = reduction
         self._dinput: NDArray[Any] | None = None
+        self._loss_shape: tuple[int, ...] = ()
 
     def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         raise NotImplementedError(f"{type(self).__name__} does not define _loss")
@@ -65,6 +66,7 @@ class Loss:
         """Loss of this batch; the gradient waits for `backward`, or is replaced by that of the next call."""
         self._dinput = None
         loss, self._dinput = self._loss(input, target)
+        self._loss_shape = np.shape(loss)
         return loss
 
     def backward(self, dloss: ArrayLike | None = None) -> NDArray[Any]:
@@ -89,8 +91,10 @@ class Loss:
         if self._dinput is None:
             raise RuntimeError("backward: expected a call loss_fn(input, target) before each backward, got none")
         if dloss is not None:
-            factor = np.asarray(dloss, self._dinput.dtype)
-            if factor.ndim == self._dinput.ndim - 1 > 0:  # one loss for all classes
+            factor, shape = np.asarray(dloss, self._dinput.dtype), self._loss_shape
+            if factor.shape not in ((), shape):
+                raise ValueError(f"dloss: expected shape {shape} or a number, got shape {factor.shape}")
+            if 0 < factor.ndim < self._dinput.ndim:  # one loss for all classes, which lie along axis 1
                 factor = np.expand_dims(factor, 1)
             np.multiply(self._dinput, factor, out=self._dinput)
         dinput, self._dinput = self._dinput, None

@@ -29,6 +29,8 @@ ODD |= {
     "loss": (771, 33),
     "optimizer": ((20011,), (333, 67), (3,)),
 }
+ODD |= {"activation": (20011,), "dropout": (20011,), "loss": (771, 33), "softmax": (37, 19, 17)}
+ODD |= {"optimizer": ((20011,), (333, 67), (3,))}
 
 # Of the hand-written peers. An operation that is not here may have no counterpart in them.
 EVERYWHERE = {"relu", "leaky_relu", "bias_act", "batch_norm", "dropout"}
