@@ -75,6 +75,7 @@ struct Row {
   FASTNN_INLINE void largest(const T* x, T* m) const { *m = row_max(x, classes); }
   FASTNN_INLINE void exps(const T* x, const T* m, T* e) const { exp_row(x, *m, e, classes); }
   FASTNN_INLINE void sum(const T* x, T* s) const { *s = row_sum(x, classes); }
+  FASTNN_INLINE void log(T* s) const { *s = fastnn::log(*s); }
 };
 
 // --- a tile: class j of line k lies at j * stride + k, so that every loop runs over the lines ----------------------
@@ -121,6 +122,9 @@ struct Tile {
   }
   FASTNN_NOINLINE void exps(const T* x, const T* m, T* e) const {
     each([&](index i, index, T most) { e[i] = exp_nonpositive(x[i] - most); }, m);
+  }
+  FASTNN_NOINLINE void log(T* s) const {
+    each_line([&](index k) { s[k] = fastnn::log(s[k]); });
   }
   FASTNN_NOINLINE void sum(const T* x, T* s) const {
     for (index g = 0; g < lines; g += kLanes) {
@@ -196,13 +200,13 @@ FASTNN_NOINLINE void store_tile(const Lines& a, const TilePlace& p, const T* til
 
 // `to` may be x or e.
 template <class T, class Form>
-FASTNN_INLINE void softmax_lines(const Form& form, bool logarithm, const T* x, T* e, T* to) {
+FASTNN_NOINLINE void softmax_lines(const Form& form, bool logarithm, const T* x, T* e, T* to) {
   T most[kMostTileLines], sum[kMostTileLines];
   form.largest(x, most);
   form.exps(x, most, e);
   form.sum(e, sum);
   if (logarithm) {
-    form.each_line([&](index k) { sum[k] = log(sum[k]); });
+    form.log(sum);
     form.each([&](index i, index, T m, T log_sum) { to[i] = (x[i] - m) - log_sum; }, most, sum);
   } else {
     form.each_line([&](index k) { sum[k] = T(1) / sum[k]; });
@@ -212,8 +216,8 @@ FASTNN_INLINE void softmax_lines(const Form& form, bool logarithm, const T* x, T
 
 // From the output; `to` may be dy, y or `products`.
 template <class T, class Form>
-FASTNN_INLINE void softmax_gradient_lines(const Form& form, bool logarithm, const T* dy, const T* y, T* products,
-                                          T* to) {
+FASTNN_NOINLINE void softmax_gradient_lines(const Form& form, bool logarithm, const T* dy, const T* y, T* products,
+                                            T* to) {
   T sum[kMostTileLines];
   if (logarithm) {
     form.sum(dy, sum);
@@ -285,10 +289,10 @@ FASTNN_INLINE bool is_ignored(const CrossEntropy<T>& a, index line) {
 
 // The target is 0 but at the label, where it is weight[label] or 1. `to` may be x or e.
 template <class T, class Form>
-FASTNN_INLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const Form& form, const T* x, T* e, T* to,
-                                           index line, index step, index lines) {
+FASTNN_NOINLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const Form& form, const T* x, T* e, T* to,
+                                             index line, index step, index lines) {
   const T scale = a.scale;
-  T most[kMostTileLines], sum[kMostTileLines], target[kMostTileLines], loss[kMostTileLines];
+  T most[kMostTileLines], sum[kMostTileLines], target[kMostTileLines], loss[kMostTileLines], factor[kMostTileLines];
   index place[kMostTileLines];
   form.largest(x, most);
   for (index k = 0; k < lines; ++k) {
@@ -300,12 +304,12 @@ FASTNN_INLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const Form&
   for (index k = lines; k < form.lines; ++k) loss[k] = target[k] = 0;
   form.exps(x, most, e);
   form.sum(e, sum);
-  form.each_line([&](index k) { loss[k] = target[k] * (log(sum[k]) - loss[k]); });
-  form.each_line([&](index k) { target[k] *= scale; });
-  form.each_line([&](index k) { sum[k] = target[k] / sum[k]; });
-  form.each([&](index i, index, T factor) { to[i] = e[i] * factor; }, sum);
+  form.each_line([&](index k) { factor[k] = target[k] * scale / sum[k]; });
+  form.log(sum);
+  form.each_line([&](index k) { loss[k] = target[k] * (sum[k] - loss[k]); });
+  form.each([&](index i, index, T f) { to[i] = e[i] * f; }, factor);
   for (index k = 0; k < lines; ++k) {
-    to[place[k]] -= target[k];
+    to[place[k]] -= target[k] * scale;
     a.losses[line + k * step] = loss[k];
   }
 }
@@ -313,10 +317,10 @@ FASTNN_INLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const Form&
 // The target is spread + weight * t, t being the given probabilities or 1 at the label. They come in `target`, which
 // may be q; `to` may be x or e, and e must not be x.
 template <class T, class Form>
-FASTNN_INLINE void cross_entropy_of_targets(const CrossEntropy<T>& a, const Form& form, const T* x, const T* target,
-                                            T* e, T* q, T* to, index line, index step, index lines) {
+FASTNN_NOINLINE void cross_entropy_of_targets(const CrossEntropy<T>& a, const Form& form, const T* x, const T* target,
+                                              T* e, T* q, T* to, index line, index step, index lines) {
   const T scale = a.scale;
-  T most[kMostTileLines], sum[kMostTileLines], total[kMostTileLines], product[kMostTileLines];
+  T most[kMostTileLines], sum[kMostTileLines], total[kMostTileLines], product[kMostTileLines], factor[kMostTileLines];
   if (a.labels == nullptr) {
     form.each([&](index i, index j) { q[i] = a.spread[j] + a.weight[j] * target[i]; });
   } else {
@@ -332,9 +336,10 @@ FASTNN_INLINE void cross_entropy_of_targets(const CrossEntropy<T>& a, const Form
   form.sum(e, product);
   form.exps(x, most, e);
   form.sum(e, sum);
-  form.each_line([&](index k) { product[k] = total[k] * log(sum[k]) - product[k]; });
-  form.each_line([&](index k) { sum[k] = total[k] * scale / sum[k]; });
-  form.each([&](index i, index, T factor) { to[i] = e[i] * factor - q[i] * scale; }, sum);
+  form.each_line([&](index k) { factor[k] = total[k] * scale / sum[k]; });
+  form.log(sum);
+  form.each_line([&](index k) { product[k] = total[k] * sum[k] - product[k]; });
+  form.each([&](index i, index, T f) { to[i] = e[i] * f - q[i] * scale; }, factor);
   for (index k = 0; k < lines; ++k) a.losses[line + k * step] = product[k];
 }
 
