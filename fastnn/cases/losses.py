@@ -89,7 +89,7 @@ def rows() -> Iterator[Case]:
     )
     ignored = {"ignore_index": -100}
     for label, shapes, weighted, probabilities, options in (
-        ("weight,ignored", SHAPES, True, False, {"ignore_index": 0}),
+        ("weight,ignored", SHAPES, True, False, {"ignore_index": 1}),
         ("smoothing,none", SHAPES, True, False, {**ignored, "label_smoothing": 0.25, "reduction": "none"}),
         ("probabilities", SHAPES, False, True, {}),
         ("probabilities,weight,smoothing,sum", SHAPES, True, True, {"label_smoothing": 0.25, "reduction": "sum"}),
@@ -109,7 +109,7 @@ def rows() -> Iterator[Case]:
         )
     for label, shapes, bench, weighted, options in (
         ("rows", SHAPES, ((128, 10), (6554, 10), (8192, 1000)), False, {}),
-        ("weight,ignored", SHAPES, (), True, {"ignore_index": 0}),
+        ("weight,ignored", SHAPES, (), True, {"ignore_index": 1}),
         ("planes,none", PLANES, (), True, {**ignored, "reduction": "none"}),
     ):
         yield NLLCase(

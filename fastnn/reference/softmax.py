@@ -69,7 +69,9 @@ def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
         NaN along the whole axis where an element is NaN or inf, or all are -inf.
     """
     shifted = _shifted(x, axis)
-    return into(out, (shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype))
+    with np.errstate(divide="ignore"):  # the sum of nothing is 0
+        log_sum = np.log(np.exp(shifted).sum(axis, keepdims=True))
+    return into(out, (shifted - log_sum).astype(x.dtype))
 
 
 def log_softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
