@@ -231,21 +231,21 @@ FASTNN_NOINLINE void softmax_gradient_lines(const Form& form, bool logarithm, co
 
 template <class T>
 void softmax(const Softmax<T>& a, T* scratch, index begin, index end) {
-  T *const e = scratch, *const x = a.logarithm ? e + a.lines.buffer : e;
+  T *const e = scratch, *const x = e + a.lines.buffer, *const to = a.logarithm ? e : x;
   if (a.lines.lanes > 0) {
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.x, x);
       for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index) {
-        softmax_lines(tile, a.logarithm, x + start, e + start, e + start);
+        softmax_lines(tile, a.logarithm, x + start, e + start, to + start);
       });
-      store_tile(a.lines, p, e, a.y);
+      store_tile(a.lines, p, to, a.y);
     });
     return;
   }
   const index n = a.lines.view.channels;
   for (index r = begin; r < end; ++r) {
-    softmax_lines(Row<T>{n}, a.logarithm, a.x + r * n, e, a.stream ? e : a.y + r * n);
-    if (a.stream) stream_block(e, a.y + r * n, n);
+    softmax_lines(Row<T>{n}, a.logarithm, a.x + r * n, e, a.stream ? x : a.y + r * n);
+    if (a.stream) stream_block(x, a.y + r * n, n);
   }
   if (a.stream) stream_fence();
 }
@@ -258,9 +258,9 @@ void softmax_gradient(const SoftmaxGradient<T>& a, T* scratch, index begin, inde
       load_tile(a.lines, p, a.dy, dy);
       load_tile(a.lines, p, a.y, y);
       for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index) {
-        softmax_gradient_lines(tile, a.logarithm, dy + start, y + start, products + start, dy + start);
+        softmax_gradient_lines(tile, a.logarithm, dy + start, y + start, products + start, products + start);
       });
-      store_tile(a.lines, p, dy, a.dx);
+      store_tile(a.lines, p, products, a.dx);
     });
     return;
   }
@@ -359,24 +359,24 @@ FASTNN_INLINE void cross_entropy_lines(const CrossEntropy<T>& a, const Form& for
 
 template <class T>
 void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end) {
-  T *const e = scratch, *const q = e + a.lines.buffer, *const x = a.spread == nullptr ? e : q + a.lines.buffer;
+  T *const e = scratch, *const x = e + a.lines.buffer, *const q = x + a.lines.buffer;
   if (a.lines.lanes > 0) {
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.logits, x);
-      if (a.targets != nullptr) load_tile(a.lines, p, a.targets, q);
+      if (a.targets != nullptr) load_tile(a.lines, p, a.targets, e);
       for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index step) {
-        cross_entropy_lines(a, tile, x + start, q + start, e + start, q + start, e + start, line, step, p.lines);
+        cross_entropy_lines(a, tile, x + start, e + start, e + start, q + start, x + start, line, step, p.lines);
       });
-      store_tile(a.lines, p, e, a.dlogits);
+      store_tile(a.lines, p, x, a.dlogits);
     });
     return;
   }
   const index n = a.lines.view.channels;
   for (index r = begin; r < end; ++r) {
-    T* const to = a.stream ? e : a.dlogits + r * n;
+    T* const to = a.stream ? x : a.dlogits + r * n;
     const T* const target = a.targets == nullptr ? nullptr : a.targets + r * n;
     cross_entropy_lines(a, Row<T>{n}, a.logits + r * n, target, e, q, to, r, index{1}, index{1});
-    if (a.stream) stream_block(e, a.dlogits + r * n, n);
+    if (a.stream) stream_block(x, a.dlogits + r * n, n);
   }
   if (a.stream) stream_fence();
 }

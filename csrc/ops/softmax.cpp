@@ -134,7 +134,7 @@ double cross_entropy(const ClassLoss<T>& a, double label_smoothing) {
                             a.ignore_index,
                             a.ignored > 0,
                             stream};
-    for_lines<T>(c, dense ? 3 : 1, cost.ns, kernels<T>().cross_entropy);
+    for_lines<T>(c, dense ? 3 : 2, cost.ns, kernels<T>().cross_entropy);
   });
 }
 

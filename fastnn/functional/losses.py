@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastnn.functional._arrays import Array
 from fastnn.functional._builtin import builtin
 
@@ -18,7 +20,7 @@ def softmax_cross_entropy(
     reduction: str = "mean",
     *,
     out: Array | None = None,
-) -> tuple[float | Array, Array]:
+) -> tuple[Any, Array]:
     """Cross-entropy of softmax(logits), and its gradient, in one pass; `torch.nn.functional.cross_entropy`.
 
     With p = softmax(logits) along axis 1, a row's loss is -sum_j q_j log p_j and its gradient p sum_j q_j - q, where
@@ -71,7 +73,7 @@ def nll_loss(
     reduction: str = "mean",
     *,
     out: Array | None = None,
-) -> tuple[float | Array, Array]:
+) -> tuple[Any, Array]:
     """Negative log likelihood, and its gradient; `torch.nn.functional.nll_loss`.
 
     A row's loss is -weight[label] log_probs[label].  The mean divides their sum by the sum of weight[label] over the

@@ -16,7 +16,7 @@ __all__ = ["nll_loss", "softmax_cross_entropy"]
 def _one_hot(labels: Array, counts: Array, x: Array) -> Array:
     """Like `x`, with the classes along axis 1: 1 at the label of each row that counts, else 0."""
     hot = (labels[..., None] == np.arange(x.shape[1])) & counts[..., None]
-    return np.moveaxis(hot, -1, 1).astype(wide(x))
+    return np.asarray(np.moveaxis(hot, -1, 1), wide(x))
 
 
 def _class_weight(weight: Array | None, x: Array) -> Array:
@@ -46,7 +46,7 @@ def softmax_cross_entropy(
     reduction: str = "mean",
     *,
     out: Array | None = None,
-) -> tuple[float | Array, Array]:
+) -> tuple[Any, Array]:
     """Cross-entropy of softmax(logits), and its gradient.
 
     Parameters
@@ -89,7 +89,7 @@ def nll_loss(
     reduction: str = "mean",
     *,
     out: Array | None = None,
-) -> tuple[float | Array, Array]:
+) -> tuple[Any, Array]:
     """-weight[label] log_probs[label], and its gradient.
 
     Parameters

@@ -366,17 +366,21 @@ class NumpyIdiomatic(HandWritten):
 
     def softmax(self, x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
         exps = np.exp(x - x.max(axis, keepdims=True))
-        return exps / exps.sum(axis, keepdims=True)
+        y: Array = exps / exps.sum(axis, keepdims=True)
+        return y
 
     def softmax_backward(self, dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
-        return y * (dy - (dy * y).sum(axis, keepdims=True))
+        dx: Array = y * (dy - (dy * y).sum(axis, keepdims=True))
+        return dx
 
     def log_softmax(self, x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
         shifted = x - x.max(axis, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+        y: Array = shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+        return y
 
     def log_softmax_backward(self, dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
-        return dy - np.exp(y) * dy.sum(axis, keepdims=True)
+        dx: Array = dy - np.exp(y) * dy.sum(axis, keepdims=True)
+        return dx
 
     def nll_loss(self, log_probs: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
         rows = np.arange(len(labels))
