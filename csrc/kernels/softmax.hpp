@@ -53,7 +53,8 @@ FASTNN_NOINLINE void exp_row(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT
 }
 
 // What the formulas below are written with: steps of one row, or the same steps of a tile of lines at once.
-// each(f, per_line...) calls f(place, class, per_line[line]...) for every element.
+// each(f, per_line...) calls f(place, class, per_line[line]...) for every element. Results go to buffers that the same
+// loop does not read: where they are the same memory, compiled loops take one element after the other.
 template <class T>
 struct Row {
   index classes;
@@ -198,7 +199,7 @@ FASTNN_NOINLINE void store_tile(const Lines& a, const TilePlace& p, const T* til
 
 // --- softmax and log_softmax -----------------------------------------------------------------------------------
 
-// `to` may be x or e.
+// `to` may be x.
 template <class T, class Form>
 FASTNN_NOINLINE void softmax_lines(const Form& form, bool logarithm, const T* x, T* e, T* to) {
   T most[kMostTileLines], sum[kMostTileLines];
@@ -287,7 +288,7 @@ FASTNN_INLINE bool is_ignored(const CrossEntropy<T>& a, index line) {
   return a.some_ignored && a.labels[line] == a.ignore_index;
 }
 
-// The target is 0 but at the label, where it is weight[label] or 1. `to` may be x or e.
+// The target is 0 but at the label, where it is weight[label] or 1. `to` may be x.
 template <class T, class Form>
 FASTNN_NOINLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const Form& form, const T* x, T* e, T* to,
                                              index line, index step, index lines) {
@@ -315,7 +316,7 @@ FASTNN_NOINLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const For
 }
 
 // The target is spread + weight * t, t being the given probabilities or 1 at the label. They come in `target`, which
-// may be q; `to` may be x or e, and e must not be x.
+// may be e; `to` may be x.
 template <class T, class Form>
 FASTNN_NOINLINE void cross_entropy_of_targets(const CrossEntropy<T>& a, const Form& form, const T* x, const T* target,
                                               T* e, T* q, T* to, index line, index step, index lines) {
