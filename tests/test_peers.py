@@ -27,10 +27,9 @@ ODD |= {
     "dropout": (20011,),
     "noise": (20011,),
     "loss": (771, 33),
+    "softmax": (37, 19, 17),
     "optimizer": ((20011,), (333, 67), (3,)),
 }
-ODD |= {"activation": (20011,), "dropout": (20011,), "loss": (771, 33), "softmax": (37, 19, 17)}
-ODD |= {"optimizer": ((20011,), (333, 67), (3,))}
 
 # Of the hand-written peers. An operation that is not here may have no counterpart in them.
 EVERYWHERE = {"relu", "leaky_relu", "bias_act", "batch_norm", "dropout"}
