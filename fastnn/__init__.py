@@ -39,21 +39,13 @@ if TYPE_CHECKING:
         Flatten,
         GaussianNoise,
         Linear,
-        Module,
-        Parameter,
-        Sequential,
-        WeightNorm,
-        recalibrate,
-    )
-    from .losses import CrossEntropyLoss
-        Dropout,
-        Flatten,
-        Linear,
         LogSoftmax,
         Module,
         Parameter,
         Sequential,
         Softmax,
+        WeightNorm,
+        recalibrate,
     )
     from .losses import CrossEntropyLoss, Loss, NLLLoss
     from .random import Generator, manual_seed
@@ -88,6 +80,8 @@ _HOMES = {
         "Parameter",
         "Sequential",
         "Softmax",
+        "WeightNorm",
+        "recalibrate",
     ),
     "losses": ("CrossEntropyLoss", "Loss", "NLLLoss"),
     "random": ("Generator", "manual_seed"),
@@ -114,8 +108,8 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "Sequential",
-    "WeightNorm",
     "Softmax",
+    "WeightNorm",
     "__version__",
     "act",
     "available_isas",

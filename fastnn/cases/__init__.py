@@ -22,7 +22,6 @@ from fastnn.cases.norm import BatchNormCase
 from fastnn.cases.optim import MODELS, OptimizerCase
 from fastnn.cases.reductions import ChannelSumCase
 from fastnn.cases.regularization import DropoutCase, NoiseCase
-from fastnn.cases.regularization import DropoutCase
 from fastnn.cases.softmax import SoftmaxCase
 
 __all__ = [
@@ -38,8 +37,8 @@ __all__ = [
     "DropoutCase",
     "Epilogue",
     "Inputs",
-    "NoiseCase",
     "NLLCase",
+    "NoiseCase",
     "OptimizerCase",
     "Outputs",
     "SoftmaxCase",

@@ -19,8 +19,8 @@ from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastnn.layers.sequential import Sequential
-from fastnn.layers.statistics import recalibrate
 from fastnn.layers.softmax import LogSoftmax, Softmax
+from fastnn.layers.statistics import recalibrate
 
 __all__ = [
     "Activation",
