@@ -11,8 +11,8 @@ __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
 def _shifted(x: Array, axis: int) -> Array:
     """`x` minus its largest element along the axis, in the type of sums: NaN where that is infinite."""
-    x = x.astype(wide(x))
-    return x - x.max(axis, keepdims=True, initial=-np.inf)
+    wider: Array = x.astype(wide(x))
+    return np.subtract(wider, wider.max(axis, keepdims=True, initial=-np.inf))
 
 
 def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
