@@ -43,7 +43,6 @@ __all__ = [
     "Stochastic",
     "WeightNorm",
     "recalibrate",
-    "Stochastic",
     "Softmax",
     *CLASSES,
 ]

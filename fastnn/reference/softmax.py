@@ -12,7 +12,8 @@ __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 def _shifted(x: Array, axis: int) -> Array:
     """`x` minus its largest element along the axis, in the type of sums: NaN where that is infinite."""
     wider: Array = x.astype(wide(x))
-    return np.subtract(wider, wider.max(axis, keepdims=True, initial=-np.inf))
+    shifted: Array = wider - wider.max(axis, keepdims=True, initial=-np.inf)
+    return shifted
 
 
 def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
