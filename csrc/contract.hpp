@@ -41,6 +41,10 @@ constexpr index kBandPlanes = 32;  // channels of a plane-form task at most
 constexpr int kMaxStates = 4;      // state arrays of an optimizer, per parameter tensor
 constexpr int kMaxScalars = 16;    // numbers of an optimizer's rule
 
+constexpr index kLongRow = 128;         // lines shorter than this are taken many at a time, in tiles
+constexpr index kMostTileLines = 64;    // of so many lines: each step of a line waits for the one before
+constexpr index kMostTileSize = 16384;  // and about so many elements: they stay in L2
+
 constexpr index kPart = 64;  // leaves of one task at most
 
 // Rows of channel parameters are used element by element (row form) when planes are at most this long.
@@ -108,14 +112,49 @@ struct ActivationKernel {
   void (*backward_output)(const T* dy, const T* y, T* dx, index n, T p0, T p1);  // nullptr: needs x
 };
 
+// Lines along the channels of an array, which are taken one after the other where they are long rows, else in tiles:
+// `lanes` of them beside each other, along inner or along outer.
+struct Lines {
+  View view;
+  index lanes;   // lines of a tile, a multiple of kLanes; 0: rows
+  bool across;   // a tile lies along inner
+  index tasks;   // rows, or tiles along inner; a tile along outer is made of any number of them
+  index buffer;  // elements of scratch for a row or a tile
+};
+
+template <class T>
+struct Softmax {
+  const T* x;
+  T* y;
+  Lines lines;
+  bool logarithm;
+  bool stream;  // rows only, as below
+};
+
+template <class T>
+struct SoftmaxGradient {
+  const T *dy, *y;
+  T* dx;
+  Lines lines;
+  bool logarithm;
+  bool stream;
+};
+
+// Targets are labels, or labels or probabilities that `weight` and `spread` make dense:
+// spread[j] + weight[j] * (probability of class j).
 template <class T>
 struct CrossEntropy {
   const T* logits;
-  const index* labels;
+  const index* labels;  // one per line; nullptr: targets
+  const T* targets;     // like logits
+  const T* weight;      // one per class; nullptr: ones, where spread is nullptr too
+  const T* spread;      // one per class, or nullptr
   T* dlogits;
-  T* losses;  // one per row
-  index columns;
-  T weight;     // 1 / rows
+  T* losses;  // one per line
+  Lines lines;
+  T scale;  // of the gradient
+  index ignore_index;
+  bool some_ignored;
   bool stream;  // write past the cache
 };
 
@@ -190,14 +229,16 @@ struct Kernels {
   void (*merge_moments)(const Leaves&, index leaves_per_part, const double* parts, const Part&);
   void (*merge_sums)(const Leaves&, index leaves_per_part, const double* parts, index results, const Part&);
   double (*sum)(const T* x, index n, bool squared);  // one leaf of a whole-array sum
-  // Rows [begin, end); scratch for one row longer than a block.
-  void (*cross_entropy)(const CrossEntropy<T>&, T* scratch, index begin, index end);
   const OptimizerKernel<T>* optimizers;
   int optimizer_count;
   // Dropout of channels, dropout for SELU, noise; flat elements.
   void (*drop_channels)(const ChannelDropout<T>&, index begin, index end);
   void (*alpha_dropout)(const AlphaDropout<T>&, index begin, index end);
   void (*noise)(const Noise<T>&, index begin, index end);
+  // Softmax: tasks [begin, end) of the lines, with scratch for so many of their buffers: 2, 3 and 3.
+  void (*softmax)(const Softmax<T>&, T* scratch, index begin, index end);
+  void (*softmax_gradient)(const SoftmaxGradient<T>&, T* scratch, index begin, index end);
+  void (*cross_entropy)(const CrossEntropy<T>&, T* scratch, index begin, index end);
 };
 
 struct KernelTable {

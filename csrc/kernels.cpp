@@ -28,12 +28,14 @@ constexpr Kernels<T> kernels() {
           merge_moments<T>,
           merge_sums<T>,
           sum_leaf<T>,
-          cross_entropy<T>,
           optimizer_table<T>,
           optimizer_count<T>,
           drop_channels<T>,
           alpha_dropout<T>,
-          noise<T>};
+          noise<T>,
+          softmax<T>,
+          softmax_gradient<T>,
+          cross_entropy<T>};
 }
 
 }  // namespace

@@ -39,13 +39,15 @@ if TYPE_CHECKING:
         Flatten,
         GaussianNoise,
         Linear,
+        LogSoftmax,
         Module,
         Parameter,
         Sequential,
+        Softmax,
         WeightNorm,
         recalibrate,
     )
-    from .losses import CrossEntropyLoss
+    from .losses import CrossEntropyLoss, Loss, NLLLoss
     from .random import Generator, manual_seed
 
 _SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
@@ -63,13 +65,15 @@ _HOMES = {
         "Flatten",
         "GaussianNoise",
         "Linear",
+        "LogSoftmax",
         "Module",
         "Parameter",
         "Sequential",
+        "Softmax",
         "WeightNorm",
         "recalibrate",
     ),
-    "losses": ("CrossEntropyLoss",),
+    "losses": ("CrossEntropyLoss", "Loss", "NLLLoss"),
     "random": ("Generator", "manual_seed"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -88,9 +92,13 @@ __all__ = [
     "GaussianNoise",
     "Generator",
     "Linear",
+    "LogSoftmax",
+    "Loss",
     "Module",
+    "NLLLoss",
     "Parameter",
     "Sequential",
+    "Softmax",
     "WeightNorm",
     "__version__",
     "act",

@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastnn import _backend
 
-__all__ = ["CrossEntropyLoss"]
+__all__ = ["CrossEntropyLoss", "Loss", "NLLLoss"]
+
+REDUCTIONS = ("mean", "sum", "none")
 
 
-class CrossEntropyLoss:
-    """Softmax cross-entropy from logits, averaged over the rows, as `torch.nn.CrossEntropyLoss`.
+class Loss:
+    """Base of all losses; loss and gradient come out of one pass.
 
-    Loss and gradient come out of one pass over the logits.
+    A loss of your own is a subclass that defines ``_loss(input, target) -> (loss, dinput)``.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        With "none" the loss is an array.
 
     Examples
     --------
@@ -24,50 +31,143 @@ class CrossEntropyLoss:
     >>> net.backward(loss_fn.backward())
     """
 
-    def __init__(self) -> None:
-        self._dlogits: NDArray[Any] | None = None
+    def __init__(self, reduction: str = "mean") -> None:
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction: expected one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+        self.reduction = reduction
+        self._dinput: NDArray[Any] | None = None
+        self._loss_shape: tuple[int, ...] = ()
 
-    def forward(self, logits: NDArray[Any], labels: NDArray[np.integer[Any]]) -> tuple[float, NDArray[Any]]:
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        raise NotImplementedError(f"{type(self).__name__} does not define _loss")
+
+    def forward(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         """Loss and its gradient; keeps nothing.
 
         Parameters
         ----------
-        logits : (N, C) array
-        labels : (N,) integer array, 0 <= label < C
+        input : array, what the network gives
+        target : array, what it should give
 
         Returns
         -------
-        loss : float
-            NaN for N = 0.
-        dlogits : (N, C) array
+        loss : float; array with reduction "none"
+        dinput : array like `input`
+            Gradient of the loss, with reduction "none" that of the sum of the losses.
 
         Raises
         ------
-        ValueError
-            If shapes do not go together or a label is out of range.
+        TypeError, ValueError
+            If the two do not go together.
         """
-        loss: float
-        loss, dlogits = _backend.ops.softmax_cross_entropy(logits, labels)
-        return loss, dlogits
+        return self._loss(input, target)
 
-    def __call__(self, logits: NDArray[Any], labels: NDArray[np.integer[Any]]) -> float:
+    def __call__(self, input: NDArray[Any], target: NDArray[Any]) -> Any:
         """Loss of this batch; the gradient waits for `backward`, or is replaced by that of the next call."""
-        self._dlogits = None
-        loss, self._dlogits = self.forward(logits, labels)
+        self._dinput = None
+        loss, self._dinput = self._loss(input, target)
+        self._loss_shape = np.shape(loss)
         return loss
 
-    def backward(self) -> NDArray[Any]:
-        """Gradient of the last loss with respect to its logits; can be taken once.
+    def backward(self, dloss: ArrayLike | None = None) -> NDArray[Any]:
+        """Gradient of the last loss with respect to its input; can be taken once.
+
+        Parameters
+        ----------
+        dloss : number, or array like the loss, optional
+            Gradient of the loss, by which its own gradient is multiplied.  Default: 1.
+
+        Returns
+        -------
+        dinput : array
 
         Raises
         ------
         RuntimeError
             If no loss was computed since the last call.
+        ValueError
+            If `dloss` has another shape.
         """
-        if self._dlogits is None:
-            raise RuntimeError("backward: expected a call loss_fn(logits, labels) before each backward, got none")
-        dlogits, self._dlogits = self._dlogits, None
-        return dlogits
+        if self._dinput is None:
+            raise RuntimeError("backward: expected a call loss_fn(input, target) before each backward, got none")
+        if dloss is not None:
+            factor, shape = np.asarray(dloss, self._dinput.dtype), self._loss_shape
+            if factor.shape not in ((), shape):
+                raise ValueError(f"dloss: expected shape {shape} or a number, got shape {factor.shape}")
+            if 0 < factor.ndim < self._dinput.ndim:  # one loss for all classes, which lie along axis 1
+                factor = np.expand_dims(factor, 1)
+            np.multiply(self._dinput, factor, out=self._dinput)
+        dinput, self._dinput = self._dinput, None
+        return dinput
 
     def __repr__(self) -> str:
-        return "CrossEntropyLoss()"
+        return f"{type(self).__name__}({'' if self.reduction == 'mean' else f'reduction={self.reduction!r}'})"
+
+
+class _ClassLoss(Loss):
+    """What the losses of classes share."""
+
+    def __init__(self, weight: NDArray[Any] | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.weight = weight
+        self.ignore_index = ignore_index
+
+
+class CrossEntropyLoss(_ClassLoss):
+    """Softmax cross-entropy from logits, as `torch.nn.CrossEntropyLoss`: `fastnn.functional.softmax_cross_entropy`.
+
+    ``loss_fn(logits, labels)`` takes (N, C) logits and (N,) labels, or (N, C) probabilities of the type of the logits.
+
+    Parameters
+    ----------
+    weight : (C,) array, optional
+        What each class counts.
+    ignore_index : int, default -100
+        The label of rows that do not count.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    label_smoothing : float, default 0.0
+        Share of the target that is spread over all classes, in [0, 1].
+
+    Examples
+    --------
+    >>> loss_fn = CrossEntropyLoss()
+    >>> loss = loss_fn(net(x), labels)
+    >>> net.backward(loss_fn.backward())
+    """
+
+    def __init__(
+        self,
+        weight: NDArray[Any] | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing: expected 0 <= label_smoothing <= 1, got {label_smoothing!r}")
+        self.label_smoothing = label_smoothing
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.softmax_cross_entropy(
+            input, target, self.weight, self.ignore_index, self.label_smoothing, self.reduction
+        )
+        return loss, dinput
+
+
+class NLLLoss(_ClassLoss):
+    """Negative log likelihood from log probabilities, as `torch.nn.NLLLoss`: `fastnn.functional.nll_loss`.
+
+    ``loss_fn(log_probs, labels)`` takes (N, C) log probabilities, as `LogSoftmax` gives them, and (N,) labels.
+
+    Parameters
+    ----------
+    weight : (C,) array, optional
+        What each class counts.
+    ignore_index : int, default -100
+        The label of rows that do not count.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    """
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
+        return loss, dinput

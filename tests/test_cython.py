@@ -293,7 +293,9 @@ class Routed:
         run("batch_norm_backward", x.dtype, norm, dy, x, residual, epilogue(*saved.tail), *gradients, *saved.sizes)
         return tuple(gradient for gradient in gradients if gradient is not None)
 
-    def softmax_cross_entropy(self, logits, labels, *, out=None):
+    def softmax_cross_entropy(self, logits, labels, *, out=None, **options):
+        if options or logits.ndim != 2 or labels.dtype.kind == "f":  # no capsule of these
+            return F.softmax_cross_entropy(logits, labels, out=out, **options)
         dlogits = np.empty_like(logits) if out is None else out
         loss = ctypes.c_double()
         rows = np.ascontiguousarray(labels, np.int64)

@@ -1,4 +1,4 @@
-"""CrossEntropyLoss as an object; the values of the kernel are tested elsewhere."""
+"""Losses as objects; the values of the kernels are tested elsewhere."""
 
 import math
 
@@ -58,3 +58,46 @@ def test_runs_on_the_reference():
     with fnn.use_reference():
         loss = loss_fn(LOGITS, LABELS)
     assert loss == reference.softmax_cross_entropy(LOGITS, LABELS)[0]
+
+
+def test_options_reach_the_function():
+    weight = np.arange(1, 6, dtype=np.float32)
+    loss_fn = fnn.CrossEntropyLoss(weight, ignore_index=2, reduction="sum", label_smoothing=0.1)
+    want, dlogits = F.softmax_cross_entropy(LOGITS, LABELS, weight, 2, 0.1, "sum")
+    assert loss_fn(LOGITS, LABELS) == want
+    np.testing.assert_array_equal(loss_fn.backward(), dlogits)
+    loss_fn = fnn.NLLLoss(weight, 2, "none")
+    want, dlogits = F.nll_loss(LOGITS, LABELS, weight, 2, "none")
+    np.testing.assert_array_equal(loss_fn(LOGITS, LABELS), want)
+    np.testing.assert_array_equal(loss_fn.backward(), dlogits)
+
+
+def test_backward_is_multiplied_by_the_gradient_of_the_loss():
+    loss_fn = fnn.CrossEntropyLoss(reduction="none")
+    loss = loss_fn(LOGITS, LABELS)
+    assert loss.shape == (7,)
+    factor = np.arange(7, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"dloss: expected shape \(7,\)"):
+        loss_fn.backward(factor[:5])
+    dlogits = F.softmax_cross_entropy(LOGITS, LABELS, reduction="none")[1]
+    np.testing.assert_array_equal(loss_fn.backward(factor), dlogits * factor[:, None])
+    loss_fn(LOGITS, LABELS)
+    np.testing.assert_array_equal(loss_fn.backward(2.0), dlogits * 2)
+
+
+def test_wrong_options_are_refused():
+    with pytest.raises(ValueError, match="reduction"):
+        fnn.NLLLoss(reduction="average")
+    with pytest.raises(ValueError, match="label_smoothing"):
+        fnn.CrossEntropyLoss(label_smoothing=1.5)
+
+
+def test_a_loss_of_your_own():
+    class Absolute(fnn.Loss):
+        def _loss(self, input, target):
+            return abs(input - target).sum(), np.sign(input - target)
+
+    loss_fn = Absolute()
+    assert loss_fn(np.array([1.0, 5.0]), np.array([2.0, 2.0])) == 4
+    np.testing.assert_array_equal(loss_fn.backward(), [-1, 1])
+    assert repr(loss_fn) == "Absolute()" and repr(fnn.NLLLoss(reduction="sum")) == "NLLLoss(reduction='sum')"

@@ -203,6 +203,23 @@ def test_constant_channel() -> None:
 
 
 @DTYPES
+@pytest.mark.parametrize("shape", [(4, 10), (4, 200), (4, 10, 20), (4, 10, 3)])
+def test_softmax_follows_the_reference(dtype: Any, shape: tuple[int, ...]) -> None:
+    for value in VALUES:
+        x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+        x[1, 4] = dtype(value)
+        x[2, :] = dtype(value)
+        for name in ("softmax", "log_softmax"):
+            y, want = getattr(F, name)(x, 1), getattr(reference, name)(x, 1)
+            np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-7)
+            assert np.isnan(y[1]).all() == np.isnan(y[1]).any()
+            if value == -INF:
+                assert np.isnan(y[2]).all() and (y[1, 4] == (0 if name == "softmax" else -INF)).all()
+                dx = getattr(F, f"{name}_backward")(np.ones_like(x), y, 1)
+                assert np.isfinite(dx[1]).all()
+
+
+@DTYPES
 def test_losses_propagate_nan(dtype: Any) -> None:
     logits = np.zeros((3, 4), dtype)
     logits[1, 2] = NAN

@@ -100,7 +100,7 @@ def test_out_receives_the_result_and_nothing_else_is_written(case: Case, dtype: 
     for shape in case.shapes:
         inputs = case.inputs(shape, dtype)
         first, saved = case.forward(F, inputs)
-        name = {"loss": "dlogits", "reduction": "sums"}.get(case.family, "y")
+        name = next(iter(case.gradients)) if case.family == "loss" else {"reduction": "sums"}.get(case.family, "y")
         want_forward = np.array(first[name])
         want_backward = case.backward(F, inputs, saved)
 

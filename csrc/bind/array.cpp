@@ -244,10 +244,15 @@ Array vec(py::handle h, const char* name, index n, const Array& like) {
   return ArrayMaker::input(h, like.dtype());
 }
 
-Array integers(py::handle h, const char* name, index n) {
+bool is_float(py::handle h) {
+  return is_array(h) && (type_num(h) == npy::NPY_FLOAT_ || type_num(h) == npy::NPY_DOUBLE_);
+}
+
+Array integers(py::handle h, const char* name, const std::vector<index>& shape) {
   if (!is_array(h) || type_num(h) < npy::NPY_BYTE_ || type_num(h) > npy::NPY_ULONGLONG_)
     refuse_type(h, name, "an integer dtype");
-  require_length(h, name, n);
+  const std::vector<Py_ssize_t> dims(shape.begin(), shape.end());
+  require_shape(h, name, dims.data(), static_cast<int>(dims.size()));
   const bool is_int64 = type_num(h) == npy::NPY_INT64_ && native(h);
   return is_int64 ? ArrayMaker::input(h, Dtype::i64) : ArrayMaker::copy(h, Dtype::i64);
 }

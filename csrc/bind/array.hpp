@@ -70,9 +70,10 @@ Shape shape_of(const Array& a);
 Array in(py::handle h, const char* name);
 Array in(py::handle h, const char* name, const Array& like);  // like's dtype and shape
 Array in(py::handle h, const char* name, const Shape& like);
-Array vec(py::handle h, const char* name, index n);                     // shape (n,), float32 or float64
-Array vec(py::handle h, const char* name, index n, const Array& like);  // shape (n,), like's dtype
-Array integers(py::handle h, const char* name, index n);                // shape (n,), any integer dtype, as int64
+Array vec(py::handle h, const char* name, index n);                               // shape (n,), float32 or float64
+Array vec(py::handle h, const char* name, index n, const Array& like);            // shape (n,), like's dtype
+Array integers(py::handle h, const char* name, const std::vector<index>& shape);  // any integer dtype, as int64
+bool is_float(py::handle h);                                                      // an array of float32 or float64
 
 // Written in place, never copied: C-contiguous, aligned, writeable.
 Array update(py::handle h, const char* name);

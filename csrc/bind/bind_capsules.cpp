@@ -222,10 +222,12 @@ template <class T>
 int softmax_cross_entropy(const T* logits, const index* labels, T* dlogits, double* loss, index rows, index columns) {
   if (rows < 0 || columns < 0 || !loss) return FASTNN_INVALID;
   if (rows > 0 && !all(logits, labels, dlogits)) return FASTNN_INVALID;
-  for (index r = 0; r < rows; ++r)
-    if (labels[r] < 0 || labels[r] >= columns) return FASTNN_INVALID;
   return guarded([&] {
-    *loss = rows > 0 ? cross_entropy(logits, labels, dlogits, rows, columns) : std::numeric_limits<double>::quiet_NaN();
+    const fastnn::LabelCheck found = fastnn::check_labels(labels, rows, columns, -1);
+    if (found.wrong >= 0 || found.ignored > 0) return FASTNN_INVALID;
+    const View view{rows, columns, 1};
+    *loss = fastnn::cross_entropy(
+        ClassLoss<T>{view, logits, labels, nullptr, nullptr, -1, 0, Reduction::mean, dlogits, nullptr}, 0);
     return FASTNN_OK;
   });
 }

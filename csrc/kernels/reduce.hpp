@@ -8,8 +8,9 @@ namespace fastnn {
 namespace {
 
 // out[0..width) = leaves [l0, l1) merged, width <= Width. leaf(l, out), merge(l0, middle, l1, left_and_out, right).
+// Not inlined, as the compiler would inline it into itself.
 template <index Width, class Leaf, class Merge>
-void fold(index l0, index l1, double* out, const Leaf& leaf, const Merge& merge) {
+FASTNN_NOINLINE void fold(index l0, index l1, double* out, const Leaf& leaf, const Merge& merge) {
   if (l1 - l0 == 1) return leaf(l0, out);
   index half = 1;
   while (2 * half < l1 - l0) half *= 2;

@@ -1,14 +1,18 @@
-// Softmax cross-entropy of integer labels, loss and gradient in one pass:
-//   loss = log sum_j exp(x_j - m) - (x_label - m),  m = max x
-//   dx_j = weight (exp(x_j - m) / sum - [j == label])
-// A row's sum is the reduction tree of (1, rows, columns). Rows shorter than a block are taken several at a time, so
-// that exp runs over contiguous memory however short they are.
+// Softmax along an axis, its logarithm, and cross-entropy, whose loss and gradient come out of one pass. Of one line,
+// with m = max x and s = sum_j exp(x_j - m):
+//   softmax:       y_j = exp(x_j - m) / s          dx_j = (dy_j - sum_i dy_i y_i) y_j
+//   log_softmax:   y_j = x_j - m - log s           dx_j = dy_j - exp(y_j) sum_i dy_i
+//   cross-entropy: loss = sum_j q_j (log s - (x_j - m)),  dx_j = exp(x_j - m) / s sum_i q_i - q_j
+// q being the target: 0 but at the label, or dense. The sum of a line is the reduction tree of (1, lines, classes),
+// wherever its elements lie.
 #pragma once
 #include "math.hpp"
 #include "reduce.hpp"
 
 namespace fastnn {
 namespace {
+
+// --- one row of contiguous memory ------------------------------------------------------------------------------
 
 template <class T>
 FASTNN_INLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
@@ -27,7 +31,7 @@ FASTNN_INLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
 }
 
 template <class T>
-FASTNN_INLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
+FASTNN_NOINLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
   if (n <= kPiece) return plane_sum(x, T(-0.0), n);
   double total;
   fold<1>(
@@ -37,11 +41,9 @@ FASTNN_INLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
   return static_cast<T>(total);
 }
 
-constexpr index kLongRow = 128;  // rows shorter than this are taken several at a time
-
 // e = exp(x - m). This takes as long as memory does: meanwhile the row after x is fetched.
 template <class T>
-FASTNN_INLINE void exp_row(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT e, index n) {
+FASTNN_NOINLINE void exp_row(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT e, index n) {
   constexpr index stretch = 256;
   for (index i = 0; i < n; i += stretch) {
     for (index l = 0; l < stretch; l += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(x + n + i + l);
@@ -50,88 +52,332 @@ FASTNN_INLINE void exp_row(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT e
   }
 }
 
+// What the formulas below are written with: steps of one row, or the same steps of a tile of lines at once.
+// each(f, per_line...) calls f(place, class, per_line[line]...) for every element. Results go to buffers that the same
+// loop does not read: where they are the same memory, compiled loops take one element after the other.
 template <class T>
-FASTNN_INLINE void exp_short_rows(const T* FASTNN_RESTRICT x, const T* FASTNN_RESTRICT largest, index rows,
-                                  index columns, T* FASTNN_RESTRICT e) {
-  for (index k = 0; k < rows; ++k)
-    for (index j = 0; j < columns; ++j) e[k * columns + j] = x[k * columns + j] - largest[k];
-  for (index i = 0; i < rows * columns; ++i) e[i] = exp_nonpositive(e[i]);
+struct Row {
+  index classes;
+  static constexpr index lines = 1;
+
+  FASTNN_INLINE index at(index j, index) const { return j; }
+  template <class F, class... P>
+  FASTNN_INLINE void each(const F& f, const P*... per_line) const {
+    const auto loop = [&](const P... of_line) {
+#pragma GCC ivdep
+      for (index j = 0; j < classes; ++j) f(j, j, of_line...);
+    };
+    loop(*per_line...);
+  }
+  template <class F>
+  FASTNN_INLINE void each_line(const F& f) const {
+    f(index{0});
+  }
+  FASTNN_INLINE void largest(const T* x, T* m) const { *m = row_max(x, classes); }
+  FASTNN_INLINE void exps(const T* x, const T* m, T* e) const { exp_row(x, *m, e, classes); }
+  FASTNN_INLINE void sum(const T* x, T* s) const { *s = row_sum(x, classes); }
+  FASTNN_INLINE void log(T* s) const { *s = fastnn::log(*s); }
+};
+
+// --- a tile: class j of line k lies at j * stride + k, so that every loop runs over the lines ----------------------
+
+// The sums of 16 lines, in the order of plane_sum.
+template <class T>
+FASTNN_INLINE Lanes<T> sum_of_lines(const T* x, index stride, index n) {
+  const auto lane = [&](index l) {
+    Lanes<T> sum = Lanes<T>::zero();
+    for (index j = l; j < n; j += kLanes) sum = sum + Lanes<T>::load(x + j * stride);
+    return sum;
+  };
+  Lanes<T> folded[kLanes / 2];
+  for (index l = 0; l < kLanes / 2; ++l) folded[l] = lane(l) + lane(l + kLanes / 2);
+  for (index half = kLanes / 4; half > 0; half /= 2)
+    for (index l = 0; l < half; ++l) folded[l] = folded[l] + folded[l + half];
+  return folded[0];
 }
 
-constexpr index kTransposed = 64;  // narrow rows are taken so many at a time: each step is a chain
-
-// At most 64 rows of at most 16 columns, transposed, so that every loop runs over the rows. The sum is what row_sum
-// gives: the fold of 16 lanes, those beyond the columns being 0.
 template <class T>
-FASTNN_INLINE void cross_entropy_narrow(const CrossEntropy<T>& a, index r, index rows) {
-  const index columns = a.columns;
-  T* const dx = a.dlogits + r * columns;
-  const index* const label = a.labels + r;
-  T* const loss = a.losses + r;
-  T e[kLanes][kTransposed], largest[kTransposed], log_sum[kTransposed];
-  if (rows < kTransposed)
-    for (index j = 0; j < columns; ++j) Lanes<T>::zero().store(e[j] + rows / kLanes * kLanes);
-  transpose(a.logits + r * columns, columns, e[0], kTransposed, rows, columns);
-  for (index g = 0; g < rows; g += kLanes) {
-    Lanes<T> best = Lanes<T>::load(e[0] + g);
-    for (index j = 1; j < columns; ++j) best = larger(best, Lanes<T>::load(e[j] + g));
-    best.store(largest + g);
+struct Tile {
+  index classes, stride, lines;  // lines: a multiple of kLanes
+
+  FASTNN_INLINE index at(index j, index k) const { return j * stride + k; }
+  template <class F, class... P>
+  FASTNN_INLINE void each(const F& f, const P*... per_line) const {
+    for (index j = 0; j < classes; ++j)
+      for (index g = 0; g < lines; g += kLanes)
+#pragma GCC ivdep
+        for (index k = g; k < g + kLanes; ++k) f(j * stride + k, j, per_line[k]...);
   }
-  for (index k = 0; k < rows; ++k) loss[k] = e[label[k]][k] - largest[k];
-  for (index j = 0; j < columns; ++j)
-    for (index g = 0; g < rows; g += kLanes)
-      for (index k = g; k < g + kLanes; ++k) e[j][k] = exp_nonpositive(e[j][k] - largest[k]);
-  for (index g = 0; g < rows; g += kLanes) {
-    const auto column = [&](index j) { return j < columns ? Lanes<T>::load(e[j] + g) : Lanes<T>::zero(); };
-    Lanes<T> folded[kLanes / 2];
-    for (index j = 0; j < kLanes / 2; ++j) folded[j] = column(j) + column(j + kLanes / 2);
-    for (index half = kLanes / 4; half > 0; half /= 2)
-      for (index j = 0; j < half; ++j) folded[j] = folded[j] + folded[j + half];
-    T sum[kLanes];
-    folded[0].store(sum);
-    for (index k = 0; k < kLanes; ++k) log_sum[g + k] = log(sum[k]);
-    for (index k = 0; k < kLanes; ++k) sum[k] = a.weight / sum[k];
-    const Lanes<T> factor = Lanes<T>::load(sum);
-    for (index j = 0; j < columns; ++j) (Lanes<T>::load(e[j] + g) * factor).store(e[j] + g);
+  template <class F>
+  FASTNN_INLINE void each_line(const F& f) const {
+    for (index g = 0; g < lines; g += kLanes)
+#pragma GCC ivdep
+      for (index k = g; k < g + kLanes; ++k) f(k);
   }
-  transpose(e[0], kTransposed, dx, columns, columns, rows);
-  for (index k = 0; k < rows; ++k) {
-    dx[k * columns + label[k]] -= a.weight;
-    loss[k] = log_sum[k] - loss[k];
+  FASTNN_NOINLINE void largest(const T* x, T* m) const {
+    for (index g = 0; g < lines; g += kLanes) {
+      Lanes<T> best = Lanes<T>::load(x + g);
+      for (index j = 1; j < classes; ++j) best = larger(best, Lanes<T>::load(x + j * stride + g));
+      best.store(m + g);
+    }
+  }
+  FASTNN_NOINLINE void exps(const T* x, const T* m, T* e) const {
+    each([&](index i, index, T most) { e[i] = exp_nonpositive(x[i] - most); }, m);
+  }
+  FASTNN_NOINLINE void log(T* s) const {
+    each_line([&](index k) { s[k] = fastnn::log(s[k]); });
+  }
+  FASTNN_NOINLINE void sum(const T* x, T* s) const {
+    for (index g = 0; g < lines; g += kLanes) {
+      if (classes <= kPiece) {
+        sum_of_lines(x + g, stride, classes).store(s + g);
+        continue;
+      }
+      const auto piece = [&](index l, double* out) {
+        T sums[kLanes];
+        sum_of_lines(x + l * kPiece * stride + g, stride, smaller(kPiece, classes - l * kPiece)).store(sums);
+        for (index k = 0; k < kLanes; ++k) out[k] = static_cast<double>(sums[k]);
+      };
+      double total[kLanes];
+      fold<kLanes>(0, (classes + kPiece - 1) / kPiece, total, piece, MergeSums{kLanes});
+      for (index k = 0; k < kLanes; ++k) s[g + k] = static_cast<T>(total[k]);
+    }
+  }
+};
+
+// Where a tile lies: its first element, its first line (of outer * inner), and how many lines it has.
+struct TilePlace {
+  index element, line, lines;
+};
+
+template <class Body>
+FASTNN_INLINE void for_tiles(const Lines& a, index begin, index end, const Body& body) {
+  const index inner = a.view.inner, sample = a.view.channels * inner;
+  if (!a.across) {
+    for (index o = begin; o < end; o += a.lanes) body(TilePlace{o * sample, o * inner, smaller(a.lanes, end - o)});
+    return;
+  }
+  const index strips = (inner + a.lanes - 1) / a.lanes;
+  for (index task = begin; task < end; ++task) {
+    const index o = task / strips, i = task % strips * a.lanes;
+    body(TilePlace{o * sample + i, o * inner + i, smaller(a.lanes, inner - i)});
+  }
+}
+
+// Calls body(tile, start, line, step): the tile starts at `start` of a buffer, its lines are line, line + step ...
+template <class T, class Body>
+FASTNN_INLINE void for_parts(const Lines& a, const TilePlace& p, const Body& body) {
+  const index lines = (p.lines + kLanes - 1) / kLanes * kLanes;
+  if (a.across) return body(Tile<T>{a.view.channels, a.lanes, lines}, index{0}, p.line, index{1});
+  for (index i = 0; i < a.view.inner; ++i)
+    body(Tile<T>{a.view.channels, a.view.inner * a.lanes, lines}, i * a.lanes, p.line + i, a.view.inner);
+}
+
+template <class T>
+FASTNN_INLINE void copy_run(const T* from, T* to, index n) {
+  index k = 0;
+  for (; k + kLanes <= n; k += kLanes) Lanes<T>::load(from + k).store(to + k);
+  for (; k < n; ++k) to[k] = from[k];
+}
+
+// Lines beyond the last are 0.
+template <class T>
+FASTNN_NOINLINE void load_tile(const Lines& a, const TilePlace& p, const T* from, T* tile) {
+  const index rows = a.view.channels * (a.across ? 1 : a.view.inner), whole = p.lines / kLanes * kLanes;
+  if (whole < p.lines)
+    for (index j = 0; j < rows; ++j) Lanes<T>::zero().store(tile + j * a.lanes + whole);
+  if (!a.across) return transpose(from + p.element, rows, tile, a.lanes, p.lines, rows);
+  for (index j = 0; j < rows; ++j) copy_run(from + p.element + j * a.view.inner, tile + j * a.lanes, p.lines);
+}
+
+template <class T>
+FASTNN_NOINLINE void store_tile(const Lines& a, const TilePlace& p, const T* tile, T* to) {
+  const index rows = a.view.channels * (a.across ? 1 : a.view.inner);
+  if (!a.across) return transpose(tile, a.lanes, to + p.element, rows, rows, p.lines);
+  for (index j = 0; j < rows; ++j) copy_run(tile + j * a.lanes, to + p.element + j * a.view.inner, p.lines);
+}
+
+// --- softmax and log_softmax -----------------------------------------------------------------------------------
+
+// `to` may be x.
+template <class T, class Form>
+FASTNN_NOINLINE void softmax_lines(const Form& form, bool logarithm, const T* x, T* e, T* to) {
+  T most[kMostTileLines], sum[kMostTileLines];
+  form.largest(x, most);
+  form.exps(x, most, e);
+  form.sum(e, sum);
+  if (logarithm) {
+    form.log(sum);
+    form.each([&](index i, index, T m, T log_sum) { to[i] = (x[i] - m) - log_sum; }, most, sum);
+  } else {
+    form.each_line([&](index k) { sum[k] = T(1) / sum[k]; });
+    form.each([&](index i, index, T factor) { to[i] = e[i] * factor; }, sum);
+  }
+}
+
+// From the output; `to` may be dy, y or `products`.
+template <class T, class Form>
+FASTNN_NOINLINE void softmax_gradient_lines(const Form& form, bool logarithm, const T* dy, const T* y, T* products,
+                                            T* to) {
+  T sum[kMostTileLines];
+  if (logarithm) {
+    form.sum(dy, sum);
+    form.each([&](index i, index, T s) { to[i] = dy[i] - exp_nonpositive(y[i]) * s; }, sum);
+  } else {
+    form.each([&](index i, index) { products[i] = dy[i] * y[i]; });
+    form.sum(products, sum);
+    form.each([&](index i, index, T s) { to[i] = (dy[i] - s) * y[i]; }, sum);
+  }
+}
+
+template <class T>
+void softmax(const Softmax<T>& a, T* scratch, index begin, index end) {
+  T *const e = scratch, *const x = e + a.lines.buffer, *const to = a.logarithm ? e : x;
+  if (a.lines.lanes > 0) {
+    for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
+      load_tile(a.lines, p, a.x, x);
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index) {
+        softmax_lines(tile, a.logarithm, x + start, e + start, to + start);
+      });
+      store_tile(a.lines, p, to, a.y);
+    });
+    return;
+  }
+  const index n = a.lines.view.channels;
+  for (index r = begin; r < end; ++r) {
+    softmax_lines(Row<T>{n}, a.logarithm, a.x + r * n, e, a.stream ? x : a.y + r * n);
+    if (a.stream) stream_block(x, a.y + r * n, n);
+  }
+  if (a.stream) stream_fence();
+}
+
+template <class T>
+void softmax_gradient(const SoftmaxGradient<T>& a, T* scratch, index begin, index end) {
+  T *const products = scratch, *const dy = products + a.lines.buffer, *const y = dy + a.lines.buffer;
+  if (a.lines.lanes > 0) {
+    for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
+      load_tile(a.lines, p, a.dy, dy);
+      load_tile(a.lines, p, a.y, y);
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index) {
+        softmax_gradient_lines(tile, a.logarithm, dy + start, y + start, products + start, products + start);
+      });
+      store_tile(a.lines, p, products, a.dx);
+    });
+    return;
+  }
+  const index n = a.lines.view.channels;
+  for (index r = begin; r < end; ++r) {
+    T* const to = a.stream ? products : a.dx + r * n;
+    softmax_gradient_lines(Row<T>{n}, a.logarithm, a.dy + r * n, a.y + r * n, products, to);
+    if (a.stream) stream_block(products, a.dx + r * n, n);
+  }
+  if (a.stream) stream_fence();
+}
+
+// --- cross-entropy ---------------------------------------------------------------------------------------------
+
+// Labels were checked, but somebody may be writing to them: never a place outside the row.
+template <class T>
+FASTNN_INLINE index label_of(const CrossEntropy<T>& a, index line) {
+  const index label = a.labels[line];
+  return static_cast<std::uint64_t>(label) < static_cast<std::uint64_t>(a.lines.view.channels) ? label : 0;
+}
+
+template <class T>
+FASTNN_INLINE bool is_ignored(const CrossEntropy<T>& a, index line) {
+  return a.some_ignored && a.labels[line] == a.ignore_index;
+}
+
+// The target is 0 but at the label, where it is weight[label] or 1. `to` may be x.
+template <class T, class Form>
+FASTNN_NOINLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const Form& form, const T* x, T* e, T* to,
+                                             index line, index step, index lines) {
+  const T scale = a.scale;
+  T most[kMostTileLines], sum[kMostTileLines], target[kMostTileLines], loss[kMostTileLines], factor[kMostTileLines];
+  index place[kMostTileLines];
+  form.largest(x, most);
+  for (index k = 0; k < lines; ++k) {
+    const index label = label_of(a, line + k * step);
+    place[k] = form.at(label, k);
+    target[k] = a.weight == nullptr ? T(1) : a.weight[label];
+    loss[k] = x[place[k]] - most[k];
+  }
+  for (index k = lines; k < form.lines; ++k) loss[k] = target[k] = 0;
+  form.exps(x, most, e);
+  form.sum(e, sum);
+  form.each_line([&](index k) { factor[k] = target[k] * scale / sum[k]; });
+  form.log(sum);
+  form.each_line([&](index k) { loss[k] = target[k] * (sum[k] - loss[k]); });
+  form.each([&](index i, index, T f) { to[i] = e[i] * f; }, factor);
+  for (index k = 0; k < lines; ++k) {
+    to[place[k]] -= target[k] * scale;
+    a.losses[line + k * step] = loss[k];
+  }
+}
+
+// The target is spread + weight * t, t being the given probabilities or 1 at the label. They come in `target`, which
+// may be e; `to` may be x.
+template <class T, class Form>
+FASTNN_NOINLINE void cross_entropy_of_targets(const CrossEntropy<T>& a, const Form& form, const T* x, const T* target,
+                                              T* e, T* q, T* to, index line, index step, index lines) {
+  const T scale = a.scale;
+  T most[kMostTileLines], sum[kMostTileLines], total[kMostTileLines], product[kMostTileLines], factor[kMostTileLines];
+  if (a.labels == nullptr) {
+    form.each([&](index i, index j) { q[i] = a.spread[j] + a.weight[j] * target[i]; });
+  } else {
+    form.each([&](index i, index j) { q[i] = a.spread[j]; });
+    for (index k = 0; k < lines; ++k) {
+      const index label = label_of(a, line + k * step);
+      q[form.at(label, k)] += a.weight[label];
+    }
+  }
+  form.sum(q, total);
+  form.largest(x, most);
+  form.each([&](index i, index, T m) { e[i] = q[i] * (x[i] - m); }, most);
+  form.sum(e, product);
+  form.exps(x, most, e);
+  form.sum(e, sum);
+  form.each_line([&](index k) { factor[k] = total[k] * scale / sum[k]; });
+  form.log(sum);
+  form.each_line([&](index k) { product[k] = total[k] * sum[k] - product[k]; });
+  form.each([&](index i, index, T f) { to[i] = e[i] * f - q[i] * scale; }, factor);
+  for (index k = 0; k < lines; ++k) a.losses[line + k * step] = product[k];
+}
+
+template <class T, class Form>
+FASTNN_INLINE void cross_entropy_lines(const CrossEntropy<T>& a, const Form& form, const T* x, const T* target, T* e,
+                                       T* q, T* to, index line, index step, index lines) {
+  if (a.spread == nullptr)
+    cross_entropy_of_labels(a, form, x, e, to, line, step, lines);
+  else
+    cross_entropy_of_targets(a, form, x, target, e, q, to, line, step, lines);
+  for (index k = 0; a.some_ignored && k < lines; ++k) {
+    if (!is_ignored(a, line + k * step)) continue;
+    for (index j = 0; j < form.classes; ++j) to[form.at(j, k)] = 0;
+    a.losses[line + k * step] = 0;
   }
 }
 
 template <class T>
 void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end) {
-  const index columns = a.columns, at_once = columns < kLongRow ? kBlock / columns : 1;
-  if (columns <= kLanes) {
-    for (index r = begin; r < end; r += kTransposed) cross_entropy_narrow(a, r, smaller(kTransposed, end - r));
+  T *const e = scratch, *const x = e + a.lines.buffer, *const q = x + a.lines.buffer;
+  if (a.lines.lanes > 0) {
+    for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
+      load_tile(a.lines, p, a.logits, x);
+      if (a.targets != nullptr) load_tile(a.lines, p, a.targets, e);
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index step) {
+        cross_entropy_lines(a, tile, x + start, e + start, e + start, q + start, x + start, line, step, p.lines);
+      });
+      store_tile(a.lines, p, x, a.dlogits);
+    });
     return;
   }
-  T tile[kBlock], largest[kBlock / kLanes];
-  T* const e = columns <= kBlock ? tile : scratch;
-  for (index r = begin; r < end; r += at_once) {
-    const index rows = smaller(at_once, end - r);
-    const T* const x = a.logits + r * columns;
-    for (index k = 0; k < rows; ++k) {
-      largest[k] = row_max(x + k * columns, columns);
-      a.losses[r + k] = x[k * columns + a.labels[r + k]] - largest[k];
-    }
-    if (columns < kLongRow)
-      exp_short_rows(x, largest, rows, columns, e);
-    else
-      exp_row(x, largest[0], e, columns);
-    for (index k = 0; k < rows; ++k) {
-      T* const from = e + k * columns;
-      T* const dx = a.dlogits + (r + k) * columns;
-      const T sum = row_sum(from, columns), factor = a.weight / sum;
-      T* const to = a.stream ? from : dx;
-#pragma GCC ivdep
-      for (index j = 0; j < columns; ++j) to[j] = from[j] * factor;
-      to[a.labels[r + k]] -= a.weight;
-      a.losses[r + k] = log(sum) - a.losses[r + k];
-    }
-    if (a.stream) stream_block(e, a.dlogits + r * columns, rows * columns);
+  const index n = a.lines.view.channels;
+  for (index r = begin; r < end; ++r) {
+    T* const to = a.stream ? x : a.dlogits + r * n;
+    const T* const target = a.targets == nullptr ? nullptr : a.targets + r * n;
+    cross_entropy_lines(a, Row<T>{n}, a.logits + r * n, target, e, q, to, r, index{1}, index{1});
+    if (a.stream) stream_block(x, a.dlogits + r * n, n);
   }
   if (a.stream) stream_fence();
 }

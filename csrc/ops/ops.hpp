@@ -27,6 +27,8 @@ struct BiasActGradient {
   T *dx, *dbias;  // either may be nullptr
 };
 
+enum class Reduction { mean, sum, none };
+
 enum class Nonfinite { error, skip, allow };
 
 // Running statistics may be of either type.
@@ -106,8 +108,36 @@ void noise(Noise<T> a, index n);
 template <class T>
 void scale(const T* x, T factor, T* y, index n);
 
+// Along the channels of the view.
 template <class T>
-double cross_entropy(const T* logits, const index* labels, T* dlogits, index rows, index columns);
+void softmax(const View& view, bool logarithm, const T* x, T* y);
+template <class T>
+void softmax_gradient(const View& view, bool logarithm, const T* dy, const T* y, T* dx);
+
+struct LabelCheck {
+  index wrong;    // where the first label is that is neither a class nor ignore_index; -1: nowhere
+  index ignored;  // how many are ignore_index
+};
+LabelCheck check_labels(const index* labels, index n, index classes, index ignore_index);
+
+// Losses of lines along the channels of the view, whose targets are labels, one per line, or probabilities.
+template <class T>
+struct ClassLoss {
+  View view;
+  const T* input;
+  const index* labels;  // nullptr: targets, like the input
+  const T* targets;
+  const T* weight;  // one per class, or nullptr
+  index ignore_index, ignored;
+  Reduction reduction;
+  T* dinput;
+  T* losses;  // one per line; nullptr: only their mean or sum is wanted, which is returned
+};
+template <class T>
+double cross_entropy(const ClassLoss<T>& a, double label_smoothing);
+// The input are logarithms of probabilities; always labels.
+template <class T>
+double nll_loss(const ClassLoss<T>& a);
 
 // The sum over the whole array on the fixed tree.
 template <class T>

@@ -233,7 +233,7 @@ class _Training:
         self.optimizer = fastnn.optim.Adam(self.net.parameters(), lr=network.lr)
 
     def step(self) -> float:
-        loss = self.loss_fn(self.net(self.x), self.labels)
+        loss: float = self.loss_fn(self.net(self.x), self.labels)
         self.net.backward(self.loss_fn.backward(), need_dx=False)
         self.optimizer.step()
         return loss

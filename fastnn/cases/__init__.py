@@ -12,16 +12,17 @@ Ops update running statistics, parameters and random positions in place: take fr
 
 from __future__ import annotations
 
-from fastnn.cases import activations, linear, losses, norm, optim, reductions, regularization
+from fastnn.cases import activations, linear, losses, norm, optim, reductions, regularization, softmax
 from fastnn.cases.activations import ActivationCase
 from fastnn.cases.base import TOLERANCES, Case, Inputs, Outputs, Work, allowed_error, as_type
 from fastnn.cases.epilogues import Epilogue
 from fastnn.cases.linear import BiasActCase
-from fastnn.cases.losses import CrossEntropyCase
+from fastnn.cases.losses import CrossEntropyCase, NLLCase
 from fastnn.cases.norm import BatchNormCase
 from fastnn.cases.optim import MODELS, OptimizerCase
 from fastnn.cases.reductions import ChannelSumCase
 from fastnn.cases.regularization import DropoutCase, NoiseCase
+from fastnn.cases.softmax import SoftmaxCase
 
 __all__ = [
     "CASES",
@@ -36,16 +37,18 @@ __all__ = [
     "DropoutCase",
     "Epilogue",
     "Inputs",
+    "NLLCase",
     "NoiseCase",
     "OptimizerCase",
     "Outputs",
+    "SoftmaxCase",
     "Work",
     "allowed_error",
     "as_type",
     "by_name",
 ]
 
-_FAMILIES = (activations, linear, norm, regularization, reductions, losses, optim)
+_FAMILIES = (activations, linear, norm, regularization, reductions, softmax, losses, optim)
 
 CASES: tuple[Case, ...] = tuple(case for family in _FAMILIES for case in family.rows())
 """All cases: what the `rows` of each family give."""

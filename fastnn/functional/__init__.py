@@ -17,6 +17,7 @@ from fastnn.functional.losses import *
 from fastnn.functional.norm import *
 from fastnn.functional.reductions import *
 from fastnn.functional.regularization import *
+from fastnn.functional.softmax import *
 
 globals().update({name: getattr(_optim, name) for name in _optim.__all__ if name.endswith("_step")})
 

@@ -19,6 +19,7 @@ from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastnn.layers.sequential import Sequential
+from fastnn.layers.softmax import LogSoftmax, Softmax
 from fastnn.layers.statistics import recalibrate
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Flatten",
     "GaussianNoise",
     "Linear",
+    "LogSoftmax",
     "Module",
     "Parameter",
     "Saved",
@@ -41,6 +43,7 @@ __all__ = [
     "Stochastic",
     "WeightNorm",
     "recalibrate",
+    "Softmax",
     *CLASSES,
 ]
 

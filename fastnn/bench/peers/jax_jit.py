@@ -322,6 +322,19 @@ class _Operations:
     def channel_sum(self, x: Traced, *, channel_axis: int = -1, out: None = None) -> Traced:
         return x.sum(other_axes(x.ndim, channel_axis))
 
+    def softmax(self, x: Traced, axis: int = -1, *, out: None = None) -> Traced:
+        return self.jax.nn.softmax(x, axis)
+
+    def log_softmax(self, x: Traced, axis: int = -1, *, out: None = None) -> Traced:
+        return self.jax.nn.log_softmax(x, axis)
+
+    def mean_nll(self, log_probs: Traced, labels: Traced) -> Traced:
+        return -self.np.take_along_axis(log_probs, labels[:, None], axis=1).mean()
+
+    def nll_loss(self, log_probs: Traced, labels: Traced, *, out: None = None) -> tuple[Traced, Traced]:
+        loss, gradient = self.jax.value_and_grad(self.mean_nll)(log_probs, labels)
+        return loss, gradient
+
     def mean_loss(self, logits: Traced, labels: Traced) -> Traced:
         """Cross-entropy of a batch, as in Optax."""
         targets = self.np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]

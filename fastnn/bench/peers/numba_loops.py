@@ -334,6 +334,56 @@ def batch_norm_backward_planes(dy, x, y, weight, mean, invstd, slope, factor, dx
                 dx[n, c, k] = outer * (g + x[n, c, k] * inner + shift)
 
 
+def softmax(x, y):
+    rows, classes = x.shape
+    for i in prange(rows):
+        top = x[i, 0]
+        for j in range(1, classes):
+            top = max(top, x[i, j])
+        total = np.float32(0)
+        for j in range(classes):
+            e = math.exp(x[i, j] - top)
+            y[i, j] = e
+            total += e
+        scale = np.float32(1) / total
+        for j in range(classes):
+            y[i, j] *= scale
+
+
+def softmax_backward(dy, y, dx):
+    rows, classes = dy.shape
+    for i in prange(rows):
+        total = np.float32(0)
+        for j in range(classes):
+            total += dy[i, j] * y[i, j]
+        for j in range(classes):
+            dx[i, j] = (dy[i, j] - total) * y[i, j]
+
+
+def log_softmax(x, y):
+    rows, classes = x.shape
+    for i in prange(rows):
+        top = x[i, 0]
+        for j in range(1, classes):
+            top = max(top, x[i, j])
+        total = np.float32(0)
+        for j in range(classes):
+            total += math.exp(x[i, j] - top)
+        shift = top + np.float32(math.log(total))
+        for j in range(classes):
+            y[i, j] = x[i, j] - shift
+
+
+def log_softmax_backward(dy, y, dx):
+    rows, classes = dy.shape
+    for i in prange(rows):
+        total = np.float32(0)
+        for j in range(classes):
+            total += dy[i, j]
+        for j in range(classes):
+            dx[i, j] = dy[i, j] - math.exp(y[i, j]) * total
+
+
 def softmax_cross_entropy(logits, labels, d):
     rows, classes = logits.shape
     loss = 0.0
@@ -411,6 +461,10 @@ _LOOPS = (
     batch_norm_planes,
     batch_norm_backward_rows,
     batch_norm_backward_planes,
+    softmax,
+    softmax_backward,
+    log_softmax,
+    log_softmax_backward,
     softmax_cross_entropy,
     sum_of_squares,
     sgd,

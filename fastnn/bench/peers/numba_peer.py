@@ -71,3 +71,26 @@ class Numba(CompiledLoops):
     @prepared
     def silu_backward(self, dy: Array, x: Array, *, out: None = None) -> Plan:
         return self._elementwise("silu_backward", "dx", dy, x)
+
+    def _along_rows(self, loop: str, role: str, axis: int, *arrays: Array) -> Plan:
+        result = self._buffer(role, arrays[0].shape)
+        if axis not in (-1, result.ndim - 1):
+            raise NotImplementedError("other axes than the last")
+        rows = [array.reshape(-1, result.shape[-1]) for array in (*arrays, result)]
+        return partial(getattr(self.loops(result.size), loop), *rows), result
+
+    @prepared
+    def softmax(self, x: Array, axis: int = -1, *, out: None = None) -> Plan:
+        return self._along_rows("softmax", "y", axis, x)
+
+    @prepared
+    def softmax_backward(self, dy: Array, y: Array, axis: int = -1, *, out: None = None) -> Plan:
+        return self._along_rows("softmax_backward", "dx", axis, dy, y)
+
+    @prepared
+    def log_softmax(self, x: Array, axis: int = -1, *, out: None = None) -> Plan:
+        return self._along_rows("log_softmax", "y", axis, x)
+
+    @prepared
+    def log_softmax_backward(self, dy: Array, y: Array, axis: int = -1, *, out: None = None) -> Plan:
+        return self._along_rows("log_softmax_backward", "dx", axis, dy, y)

@@ -364,6 +364,30 @@ class NumpyIdiomatic(HandWritten):
     def channel_sum(self, x: Array, *, channel_axis: int = -1, out: Array | None = None) -> Plan:
         return partial(x.sum, axis=other_axes(x.ndim, channel_axis)), None
 
+    def softmax(self, x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
+        exps = np.exp(x - x.max(axis, keepdims=True))
+        y: Array = exps / exps.sum(axis, keepdims=True)
+        return y
+
+    def softmax_backward(self, dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
+        dx: Array = y * (dy - (dy * y).sum(axis, keepdims=True))
+        return dx
+
+    def log_softmax(self, x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
+        shifted = x - x.max(axis, keepdims=True)
+        y: Array = shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+        return y
+
+    def log_softmax_backward(self, dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
+        dx: Array = dy - np.exp(y) * dy.sum(axis, keepdims=True)
+        return dx
+
+    def nll_loss(self, log_probs: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
+        rows = np.arange(len(labels))
+        gradient = np.zeros_like(log_probs)
+        gradient[rows, labels] = -1 / len(labels)
+        return float(-log_probs[rows, labels].mean()), gradient
+
     def softmax_cross_entropy(self, logits: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
         rows = np.arange(len(labels))
         shifted = logits - logits.max(axis=1, keepdims=True)

@@ -41,6 +41,7 @@ class TorchEager(TorchPeer):
         self._nll_loss_forward = aten.nll_loss_forward.default
         self._nll_loss_backward = aten.nll_loss_backward.default
         self._log_softmax_backward = aten._log_softmax_backward_data.default
+        self._softmax_backward = aten._softmax_backward_data.default
         self._one = self.torch.ones(())
 
     def relu(self, x: Tensor, *, out: None = None) -> Tensor:
@@ -314,6 +315,23 @@ class TorchEager(TorchPeer):
 
     def channel_sum(self, x: Tensor, *, channel_axis: int = -1, out: None = None) -> Tensor:
         return self._channel_sum("sums", x)
+
+    def softmax(self, x: Tensor, axis: int = -1, *, out: None = None) -> Tensor:
+        return self.torch.softmax(x, axis)
+
+    def softmax_backward(self, dy: Tensor, y: Tensor, axis: int = -1, *, out: None = None) -> Tensor:
+        return self._softmax_backward(dy, y, axis, y.dtype)
+
+    def log_softmax(self, x: Tensor, axis: int = -1, *, out: None = None) -> Tensor:
+        return self.torch.log_softmax(x, axis)
+
+    def log_softmax_backward(self, dy: Tensor, y: Tensor, axis: int = -1, *, out: None = None) -> Tensor:
+        return self._log_softmax_backward(dy, y, axis, y.dtype)
+
+    def nll_loss(self, log_probs: Tensor, labels: Tensor, *, out: None = None) -> tuple[Tensor, Tensor]:
+        mean, ignored = 1, -100
+        loss, weight = self._nll_loss_forward(log_probs, labels, None, mean, ignored)
+        return loss, self._nll_loss_backward(self._one, log_probs, labels, None, mean, ignored, weight)
 
     def softmax_cross_entropy(self, logits: Tensor, labels: Tensor, *, out: None = None) -> tuple[Tensor, Tensor]:
         mean, ignored = 1, -100  # arguments of the loss: reduction="mean", ignore_index=-100
