@@ -2,6 +2,7 @@
 #include "kernels/norm.hpp"
 #include "kernels/optimizers.hpp"
 #include "kernels/softmax.hpp"
+#include "kernels/windows.hpp"
 
 #ifndef FASTNN_LEVEL
 #error "FASTNN_LEVEL names the instruction-set level"
@@ -29,7 +30,14 @@ constexpr Kernels<T> kernels() {
           sum_leaf<T>,
           cross_entropy<T>,
           optimizer_table<T>,
-          optimizer_count<T>};
+          optimizer_count<T>,
+          im2col<T>,
+          col2im<T>,
+          max_pool<T>,
+          max_pool_gradient<T>,
+          avg_pool<T>,
+          avg_pool_gradient<T>,
+          spread<T>};
 }
 
 }  // namespace

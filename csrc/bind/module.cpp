@@ -14,6 +14,7 @@ void bind_bias_act(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
 void bind_losses(pybind11::module_& m);
 void bind_optimizers(pybind11::module_& m);
+void bind_windows(pybind11::module_& m);
 void bind_capsules(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
 }  // namespace fastnn
@@ -32,6 +33,7 @@ PYBIND11_MODULE(_core, m) {
   fastnn::bind_norm(m);
   fastnn::bind_losses(m);
   fastnn::bind_optimizers(m);
+  fastnn::bind_windows(m);
   fastnn::bind_capsules(m);
   fastnn::bind_bench(m);
 }
