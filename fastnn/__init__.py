@@ -27,27 +27,57 @@ from ._runtime import (
 if TYPE_CHECKING:
     from . import act, bench, cases, data, functional, layers, losses, optim, random, reference
     from ._backend import use_reference
-    from .layers import BatchNorm1d, BatchNorm2d, Dropout, Flatten, Linear, Module, Parameter, Sequential
+    from .layers import (
+        AvgPool2d,
+        BatchNorm1d,
+        BatchNorm2d,
+        Conv2d,
+        Dropout,
+        Flatten,
+        GlobalAvgPool2d,
+        Linear,
+        MaxPool2d,
+        Module,
+        Parameter,
+        Sequential,
+    )
     from .losses import CrossEntropyLoss
     from .random import Generator, manual_seed
 
 _SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
 _HOMES = {
     "_backend": ("use_reference",),
-    "layers": ("BatchNorm1d", "BatchNorm2d", "Dropout", "Flatten", "Linear", "Module", "Parameter", "Sequential"),
+    "layers": (
+        "AvgPool2d",
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "Conv2d",
+        "Dropout",
+        "Flatten",
+        "GlobalAvgPool2d",
+        "Linear",
+        "MaxPool2d",
+        "Module",
+        "Parameter",
+        "Sequential",
+    ),
     "losses": ("CrossEntropyLoss",),
     "random": ("Generator", "manual_seed"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
     "Generator",
+    "GlobalAvgPool2d",
     "Linear",
+    "MaxPool2d",
     "Module",
     "Parameter",
     "Sequential",

@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn.layers.activation import CLASSES, Activation
+from fastnn.layers.conv import Conv2d
 from fastnn.layers.dropout import Dropout, Flatten
 from fastnn.layers.linear import Linear
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d
+from fastnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastnn.layers.sequential import Sequential
 
 __all__ = [
     "Activation",
+    "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv2d",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
     "Linear",
+    "MaxPool2d",
     "Module",
     "Parameter",
     "Saved",
