@@ -60,7 +60,8 @@ class WindowCase(Case):
 
     def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
-        return {"x": normal(rng, shape, dtype), "dy": normal(rng, self.output_shape(shape), dtype)}
+        arrays = {"x": normal(rng, shape, dtype), "dy": normal(rng, self.output_shape(shape), dtype)}
+        return {**arrays, "size": self.size(shape)}
 
     def options(self) -> dict[str, Any]:
         """Arguments that every op here has."""
@@ -84,7 +85,7 @@ class Im2colCase(WindowCase):
         return {"y": F.im2col(inputs["x"], *self._steps(), **self.options(), out=out)}, None
 
     def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs:
-        size = self.size(inputs["x"].shape)
+        size = inputs["size"]
         return {"dx": F.col2im(inputs["dy"], size, *self._steps(), **self.options(), out=out)}
 
 
@@ -138,7 +139,7 @@ class AvgPoolCase(WindowCase):
         return {"y": F.avg_pool2d(inputs["x"], *steps, **self.options(), out=out)}, None
 
     def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs:
-        steps = self.size(inputs["x"].shape), self.kernel_size, self.stride, self.padding
+        steps = inputs["size"], self.kernel_size, self.stride, self.padding
         return {"dx": F.avg_pool2d_backward(inputs["dy"], *steps, **self.options(), out=out)}
 
 
@@ -151,7 +152,7 @@ class GlobalAvgPoolCase(WindowCase):
         return {"y": F.global_avg_pool2d(inputs["x"], **self.options(), out=out)}, None
 
     def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs:
-        size = self.size(inputs["x"].shape)
+        size = inputs["size"]
         return {"dx": F.global_avg_pool2d_backward(inputs["dy"], size, **self.options(), out=out)}
 
     def terms(self, shape: Any, output: str) -> int:
