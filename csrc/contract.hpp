@@ -210,6 +210,32 @@ struct Noise {
   bool stream;
 };
 
+// Windows sliding over images: planes of single elements (NCHW), or images whose pixels hold all channels (NHWC).
+struct Windows {
+  index samples, channels;
+  bool channels_last;
+  index height, width, out_height, out_width;
+  index kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
+};
+
+// A pass over windows. Its tasks are bands of rows of one image: of the outputs forward, of the inputs backward. They
+// work in a buffer of padded rows that are sorted by the phases of the strides, so that what one tap (a position in
+// the window) meets at neighbouring outputs lies side by side:
+// pixel (r, p) of the padded band is at [r % stride_h][p % stride_w][r / stride_h][p / stride_w].
+template <class T>
+struct WindowPass {
+  Windows windows;
+  index phase_rows, pitch;  // of the last two dimensions of the buffer
+  index buffer;             // its size
+  const index* taps;        // where the first output finds each tap: in the buffer, or (max_pool backward) in the image
+  const T* from;
+  T* to;
+  void* where;         // max_pool: the tap of each maximum
+  bool wide;           // two bytes for a tap, not one
+  bool count_padding;  // avg_pool: the mean is over the padding, too
+  bool stream;         // write past the cache
+};
+
 template <class T>
 struct Kernels {
   const ActivationKernel<T>* activations;
@@ -239,6 +265,15 @@ struct Kernels {
   void (*softmax)(const Softmax<T>&, T* scratch, index begin, index end);
   void (*softmax_gradient)(const SoftmaxGradient<T>&, T* scratch, index begin, index end);
   void (*cross_entropy)(const CrossEntropy<T>&, T* scratch, index begin, index end);
+  // Sliding windows: rows [row0, row1) of an image, in scratch of the size that ops/windows.cpp gives.
+  void (*im2col)(const WindowPass<T>&, T* scratch, index image, index row0, index row1);
+  void (*col2im)(const WindowPass<T>&, T* scratch, index image, index row0, index row1);
+  void (*max_pool)(const WindowPass<T>&, T* scratch, index image, index row0, index row1);
+  void (*max_pool_gradient)(const WindowPass<T>&, T* scratch, index image, index row0, index row1);
+  void (*avg_pool)(const WindowPass<T>&, T* scratch, index image, index row0, index row1);
+  void (*avg_pool_gradient)(const WindowPass<T>&, T* scratch, index image, index row0, index row1);
+  // dx = dy / pixels in all pixels of the images [begin, end), each of `inner` elements.
+  void (*spread)(const T* dy, T* dx, index pixels, index inner, bool stream, index begin, index end);
 };
 
 struct KernelTable {

@@ -3,6 +3,7 @@
 #include "kernels/norm.hpp"
 #include "kernels/optimizers.hpp"
 #include "kernels/softmax.hpp"
+#include "kernels/windows.hpp"
 
 #ifndef FASTNN_LEVEL
 #error "FASTNN_LEVEL names the instruction-set level"
@@ -35,7 +36,14 @@ constexpr Kernels<T> kernels() {
           noise<T>,
           softmax<T>,
           softmax_gradient<T>,
-          cross_entropy<T>};
+          cross_entropy<T>,
+          im2col<T>,
+          col2im<T>,
+          max_pool<T>,
+          max_pool_gradient<T>,
+          avg_pool<T>,
+          avg_pool_gradient<T>,
+          spread<T>};
 }
 
 }  // namespace

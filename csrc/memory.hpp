@@ -15,6 +15,9 @@ struct Block {
   std::size_t bytes = 0;
 };
 
+// From here on a fresh block costs more in page faults than the kernel that fills it.
+constexpr std::size_t cached_bytes = 65536;
+
 namespace memory {
 
 Block allocate(std::size_t bytes);  // reuses an idle block of the same size class; throws std::bad_alloc

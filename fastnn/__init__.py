@@ -48,6 +48,19 @@ if TYPE_CHECKING:
         recalibrate,
     )
     from .losses import CrossEntropyLoss, Loss, NLLLoss
+        AvgPool2d,
+        BatchNorm1d,
+        BatchNorm2d,
+        Conv2d,
+        Dropout,
+        Flatten,
+        GlobalAvgPool2d,
+        Linear,
+        MaxPool2d,
+        Module,
+        Parameter,
+        Sequential,
+    )
     from .random import Generator, manual_seed
 
 _SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
@@ -80,9 +93,11 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AlphaDropout",
+    "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
@@ -91,9 +106,11 @@ __all__ = [
     "Flatten",
     "GaussianNoise",
     "Generator",
+    "GlobalAvgPool2d",
     "Linear",
     "LogSoftmax",
     "Loss",
+    "MaxPool2d",
     "Module",
     "NLLLoss",
     "Parameter",

@@ -23,7 +23,7 @@ import pytest
 import fastnn
 import fastnn._core as _core
 import fastnn.functional as F
-from fastnn.cases import CASES, Case
+from fastnn.cases import CASES, Case, WindowCase
 from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
 
 HASHES = Path(__file__).with_name("hashes.json")
@@ -82,6 +82,8 @@ def run_counted(
         like = inputs[next(iter(case.gradients.values())) if case.family == "loss" else "x"]
         if case.family == "reduction":
             like = np.empty(like.shape[case.layout.channel_axis], dtype)  # type: ignore[attr-defined]
+        elif isinstance(case, WindowCase):
+            like = inputs["dy"]
         target = moved(np.zeros_like(like), offset)
     elif out is not None and case.family != "optimizer":
         target = inputs[out]
@@ -92,7 +94,7 @@ def run_counted(
     results = {name: np.array(value) for name, value in outputs.items()}
     dy_target = None
     if mode == "out" and "dy" in inputs:
-        dy_target = moved(np.zeros_like(inputs["dy"]), offset)
+        dy_target = moved(np.zeros_like(inputs["x"]), offset)
     elif mode == "in place" and "dy" in case.in_place_backward:
         dy_target = inputs["dy"]
     gradients = case.backward(namespace, inputs, saved, out=dy_target)

@@ -11,9 +11,6 @@ namespace fastnn {
 
 using npy = py::detail::npy_api;
 
-// From here on a fresh block per array costs more in page faults than the kernel that fills it.
-constexpr std::size_t cached_bytes = 65536;
-
 namespace {
 
 py::detail::PyArray_Proxy* proxy(py::handle h) {

@@ -15,6 +15,7 @@ void bind_dropout(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
 void bind_softmax(pybind11::module_& m);
 void bind_optimizers(pybind11::module_& m);
+void bind_windows(pybind11::module_& m);
 void bind_capsules(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
 }  // namespace fastnn
@@ -34,6 +35,7 @@ PYBIND11_MODULE(_core, m) {
   fastnn::bind_norm(m);
   fastnn::bind_softmax(m);
   fastnn::bind_optimizers(m);
+  fastnn::bind_windows(m);
   fastnn::bind_capsules(m);
   fastnn::bind_bench(m);
 }

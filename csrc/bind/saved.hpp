@@ -23,6 +23,7 @@ struct Saved {
   PyObject* arrays[kMaxKept];  // None where there is none
   unsigned char* block;
   std::size_t block_bytes;
+  std::size_t reserved;  // by a block that comes from where large arrays do, else 0
   alignas(std::max_align_t) unsigned char numbers[kNumbers];
 };
 

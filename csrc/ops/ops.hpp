@@ -139,6 +139,30 @@ double cross_entropy(const ClassLoss<T>& a, double label_smoothing);
 template <class T>
 double nll_loss(const ClassLoss<T>& a);
 
+// Windows over images. Columns are (channels * taps, samples * outputs) where channels come first, else
+// (samples * outputs, taps * channels).
+template <class T>
+void im2col(const Windows& w, const T* x, T* columns);
+template <class T>
+void col2im(const Windows& w, const T* columns, T* x);
+// `where` has an entry for each output, of one byte, or two.
+inline bool wide_taps(const Windows& w) {
+  return w.kernel_h * w.kernel_w > 256;
+}
+template <class T>
+void max_pool(const Windows& w, const T* x, T* y, void* where);
+template <class T>
+void max_pool_gradient(const Windows& w, const T* dy, const void* where, T* dx);
+template <class T>
+void avg_pool(const Windows& w, const T* x, T* y, bool count_padding);
+template <class T>
+void avg_pool_gradient(const Windows& w, const T* dy, T* dx, bool count_padding);
+// The means over all pixels of `outer` images: view.inner pixels of view.channels elements each.
+template <class T>
+void image_means(const View& images, const T* x, T* y);
+template <class T>
+void image_means_gradient(const View& images, const T* dy, T* dx);
+
 // The sum over the whole array on the fixed tree.
 template <class T>
 double whole_sum(const T* x, index n);

@@ -31,6 +31,9 @@ TENSORS = (1, 10, 100, 1000)
 COLUMNS = 1024
 """Most columns of a matrix: below `COLUMNS` squared it is about square."""
 
+PIXELS = 16
+"""Height and width of images."""
+
 ARRAYS = 8
 """Arrays that fastnn and a peer may hold at once; what would take more than half of the memory is left out."""
 
@@ -110,6 +113,9 @@ def shape_of(case: Case, n: int) -> Any:
     if dimensions == 1:
         return (n,)
     columns = min(COLUMNS, 1 << int(math.log2(n)) // 2)
+    if dimensions == 4:  # images of a size for windows
+        channels = max(1, min(columns, n // PIXELS**2))
+        return (n // (channels * PIXELS**2), channels, PIXELS, PIXELS)
     return (n // columns, columns) + (1,) * (dimensions - 2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -39,6 +40,8 @@ class StepRow:
         """Label of each peer that has the step, with its job or what is wrong with it."""
         for entry in lineup:
             assert entry.instance is not None
+            if self.network.convolutions and not entry.instance.convolves:
+                continue
             try:
                 job = entry.instance.train_step(self.network, self.batch)
                 if job is None:
@@ -58,12 +61,24 @@ class StepRow:
     def between(self) -> Iterator[CaseRow]:
         """What happens beside the products, as rows of the case table, the way fastnn runs it."""
         network, batch = self.network, self.batch
-        for number in network.hidden():
-            shape = (batch, network.sizes[number])
-            tail = network.activation + ("+dropout" if network.dropout else "")
-            name = f"batch_norm/2d/{tail},pre_bias" if network.batch_norm else f"bias_act/rows/{tail}"
+
+        def both(name: str, shape: tuple[int, ...]) -> Iterator[CaseRow]:
             yield CaseRow(by_name(name), shape, "forward")
             yield CaseRow(by_name(name), shape, "backward")
+
+        for number in network.hidden():
+            image, width = network.image(number), network.width(number)
+            tail = network.activation + ("+dropout" if network.dropout else "")
+            if image:
+                inputs = (batch, network.channels[number - 1], *image)
+                yield CaseRow(by_name("im2col/nchw/3x3"), inputs, "forward")  # and again for the gradient of the weight
+                yield from list(both("im2col/nchw/3x3", inputs))[: 2 if number > 1 else 1]
+            layout = ("nchw", "nchw") if image else ("2d", "rows")
+            name = f"batch_norm/{layout[0]}/{tail},pre_bias" if network.batch_norm else f"bias_act/{layout[1]}/{tail}"
+            yield from both(name, (batch, width, *image))
+            if image:
+                pool = "max_pool2d/nchw/2x2" if number < network.convolutions else "global_avg_pool2d/nchw"
+                yield from both(pool, (batch, width, *image))
         logits = (batch, network.sizes[-1])
         yield CaseRow(by_name("bias_act/rows/plain"), logits, "forward")
         yield CaseRow(by_name("softmax_cross_entropy/rows"), logits, "forward")
@@ -102,7 +117,7 @@ class StepRow:
             name=self.id,
             time=ours.timing,
             kind="step",
-            elements=self.batch * self.network.sizes[0],
+            elements=math.prod(self.network.input_shape(self.batch)),
             isa=settings.isa,
             threads=settings.threads,
             floor=limit.value,

@@ -12,7 +12,17 @@ Ops update running statistics, parameters and random positions in place: take fr
 
 from __future__ import annotations
 
-from fastnn.cases import activations, linear, losses, norm, optim, reductions, regularization, softmax
+from fastnn.cases import (
+    activations,
+    linear,
+    losses,
+    norm,
+    optim,
+    reductions,
+    regularization,
+    softmax,
+    windows,
+)
 from fastnn.cases.activations import ActivationCase
 from fastnn.cases.base import TOLERANCES, Case, Inputs, Outputs, Work, allowed_error, as_type
 from fastnn.cases.epilogues import Epilogue
@@ -23,6 +33,7 @@ from fastnn.cases.optim import MODELS, OptimizerCase
 from fastnn.cases.reductions import ChannelSumCase
 from fastnn.cases.regularization import DropoutCase, NoiseCase
 from fastnn.cases.softmax import SoftmaxCase
+from fastnn.cases.windows import WindowCase
 
 __all__ = [
     "CASES",
@@ -42,13 +53,24 @@ __all__ = [
     "OptimizerCase",
     "Outputs",
     "SoftmaxCase",
+    "WindowCase",
     "Work",
     "allowed_error",
     "as_type",
     "by_name",
 ]
 
-_FAMILIES = (activations, linear, norm, regularization, reductions, softmax, losses, optim)
+_FAMILIES = (
+    activations,
+    linear,
+    norm,
+    regularization,
+    reductions,
+    softmax,
+    losses,
+    windows,
+    optim,
+)
 
 CASES: tuple[Case, ...] = tuple(case for family in _FAMILIES for case in family.rows())
 """All cases: what the `rows` of each family give."""

@@ -72,7 +72,7 @@ class Case:
     ----------
     name : str
         ``<op>/<variant>``.
-    family : {"activation", "bias_act", "norm", "dropout", "noise", "reduction", "loss", "optimizer"}
+    family : {"activation", "bias_act", "norm", "dropout", "noise", "reduction", "loss", "optimizer", "window"}
     ops : tuple of str
         The functions called: forward, then backward if there is one.
     shapes, bench : tuples of shapes

@@ -1,7 +1,7 @@
 """The ops as functions on NumPy arrays: forward, and `<op>_backward`.
 
 Arrays are float32 or float64.  Inputs may be strided or read-only; `out` must be C-contiguous.  Producers
-(`bias_act`, `batch_norm`, `dropout`) return ``(y, saved)``; losses return ``(loss, gradient)``.
+(`bias_act`, `batch_norm`, `dropout`, `conv2d`, `max_pool2d`) return ``(y, saved)``; losses return ``(loss, gradient)``.
 The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has the same functions in
 plain NumPy.
 """
@@ -12,12 +12,14 @@ import typing as _typing
 
 from fastnn import optim as _optim
 from fastnn.functional.activations import *
+from fastnn.functional.convolution import *
 from fastnn.functional.linear import *
 from fastnn.functional.losses import *
 from fastnn.functional.norm import *
 from fastnn.functional.reductions import *
 from fastnn.functional.regularization import *
 from fastnn.functional.softmax import *
+from fastnn.functional.windows import *
 
 globals().update({name: getattr(_optim, name) for name in _optim.__all__ if name.endswith("_step")})
 

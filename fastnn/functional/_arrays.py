@@ -12,10 +12,15 @@ from fastnn._checks import check_array
 Array: TypeAlias = NDArray[Any]
 
 
+def check_like(name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Check an array that no kernel will."""
+    check_array(name, array)
+    if array.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
 def check_gradient(dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Check `dy` against the forward pass where the kernel has no saved array to compare it with."""
-    check_array("dy", dy)
-    if dy.dtype != dtype:
-        raise TypeError(f"dy: expected dtype {dtype}, got {dy.dtype}")
-    if dy.shape != shape:
-        raise ValueError(f"dy: expected shape {shape}, got {dy.shape}")
+    check_like("dy", dy, shape, dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn.layers.activation import CLASSES, Activation
+from fastnn.layers.conv import Conv2d
 from fastnn.layers.dropout import (
     AlphaDropout,
     Dropout,
@@ -18,6 +19,7 @@ from fastnn.layers.dropout import (
 from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from fastnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastnn.layers.sequential import Sequential
 from fastnn.layers.softmax import LogSoftmax, Softmax
 from fastnn.layers.statistics import recalibrate
@@ -25,25 +27,29 @@ from fastnn.layers.statistics import recalibrate
 __all__ = [
     "Activation",
     "AlphaDropout",
+    "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Conv2d",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
     "Flatten",
     "GaussianNoise",
+    "GlobalAvgPool2d",
     "Linear",
     "LogSoftmax",
+    "MaxPool2d",
     "Module",
     "Parameter",
     "Saved",
     "Sequential",
+    "Softmax",
     "Stochastic",
     "WeightNorm",
     "recalibrate",
-    "Softmax",
     *CLASSES,
 ]
 

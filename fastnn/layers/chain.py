@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from fastnn import _backend
 from fastnn.layers.activation import Activation
 from fastnn.layers.dropout import Dropout
-from fastnn.layers.linear import Linear
 from fastnn.layers.module import Module, Saved
 from fastnn.layers.norm import BatchNorm
+from fastnn.layers.product import Product
 
 __all__ = ["Chain", "find_chains"]
 
-_STAGES: tuple[type[Module], ...] = (Linear, BatchNorm, Activation, Dropout)
+_STAGES: tuple[type[Module], ...] = (Product, BatchNorm, Activation, Dropout)
 
 
 def _stage(layer: Module) -> int | None:
@@ -31,7 +31,7 @@ def _stage(layer: Module) -> int | None:
 
 
 class Chain:
-    """Linear, batch norm, activation, dropout, each optional, in this order: one operation after the product.
+    """A product, batch norm, activation, dropout, each optional, in this order: one operation after the product.
 
     With batch norm it is `batch_norm` with the bias of the product as its `pre_bias`, else `bias_act`, which works
     in place on the product.  The bits are those of the layers one by one.
@@ -41,28 +41,28 @@ class Chain:
 
     def __init__(self, layers: tuple[Module, ...]) -> None:
         self.layers = layers
-        self.linear = next((layer for layer in layers if isinstance(layer, Linear)), None)
+        self.product = next((layer for layer in layers if isinstance(layer, Product)), None)
         self.norm = next((layer for layer in layers if isinstance(layer, BatchNorm)), None)
         self.spec = next((layer.spec for layer in layers if isinstance(layer, Activation)), None)
         self.dropout = next((layer for layer in layers if isinstance(layer, Dropout)), None)
 
     def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
-        z, bias = x, None
-        if self.linear is not None:
-            z = self.linear.product(x)
-            bias = None if self.linear.bias is None else self.linear.bias.data
+        z, bias, axis, factors = x, None, -1, None
+        if self.product is not None:
+            z, factors = self.product.product(x)
+            bias, axis = None if self.product.bias is None else self.product.bias.data, self.product.channel_axis
         epilogue: dict[str, Any] = {"activation": self.spec}
         if self.dropout is not None:
             epilogue["dropout"], epilogue["rng"] = self.dropout.rate(training), self.dropout.rng
         if self.norm is None:
-            out = z if self.linear is not None and not (training and self._keeps_input()) else None
-            y, kept = _backend.ops.bias_act(z, bias, training=training, out=out, **epilogue)
+            out = z if self.product is not None and not (training and self._keeps_input()) else None
+            y, kept = _backend.ops.bias_act(z, bias, training=training, channel_axis=axis, out=out, **epilogue)
         else:
-            if bias is not None and self.norm.channel_axis % z.ndim != z.ndim - 1:
-                z, bias = _backend.ops.bias_act(z, bias, training=False, out=z)[0], None
-            out = None if training or self.linear is None else z
+            if bias is not None and (self.norm.channel_axis - axis) % z.ndim:
+                z, bias = _backend.ops.bias_act(z, bias, training=False, channel_axis=axis, out=z)[0], None
+            out = None if training or self.product is None else z
             y, kept = self.norm.normalise(z, training, pre_bias=bias, out=out, **epilogue)
-        return y, Saved((None if self.linear is None else x, kept)) if training else None
+        return y, Saved((factors, kept)) if training else None
 
     def _keeps_input(self) -> bool:
         """Whether `bias_act` in training keeps its input, which then must not be overwritten."""
@@ -72,18 +72,18 @@ class Chain:
         return not (self.spec.from_output and (self.spec.sign_only or not dropped))
 
     def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
-        x, kept = saved
+        factors, kept = saved
         if self.norm is None:
             dx, dbias = _backend.ops.bias_act_backward(dy, kept, out=dy if reuse else None)
         else:
             dx, dbias = self.norm.normalise_backward(dy, kept, accumulate, reuse)
-        if self.linear is None:
+        if self.product is None:
             return dx
-        if self.linear.bias is not None:
+        if self.product.bias is not None:
             if dbias is None:  # the bias was not along the channels of the norm
-                dbias = _backend.ops.channel_sum(dx)
-            self.linear.bias.set_grad(dbias, accumulate)
-        return self.linear.product_backward(dx, x, accumulate, need_dx)
+                dbias = _backend.ops.channel_sum(dx, channel_axis=self.product.channel_axis)
+            self.product.bias.set_grad(dbias, accumulate)
+        return self.product.product_backward(dx, factors, accumulate, need_dx)
 
     def __str__(self) -> str:
         epilogue = [] if self.spec is None else [self.spec.name]
@@ -93,9 +93,10 @@ class Chain:
             name, bias = "bias_act", "bias"
         else:
             name, bias = "batch_norm", "pre_bias"
-        if self.linear is not None and self.linear.bias is not None:
+        if self.product is not None and self.product.bias is not None:
             epilogue.insert(0, bias)
-        return f"{'' if self.linear is None else 'matmul, '}{name}({', '.join(epilogue)})"
+        product = "" if self.product is None else f"{self.product.operation}, "
+        return f"{product}{name}({', '.join(epilogue)})"
 
 
 def find_chains(layers: Iterable[Module]) -> list[Module | Chain]:

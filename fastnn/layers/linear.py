@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend, random
-from fastnn._checks import check_array, check_dtype
+from fastnn._checks import check_array
 from fastnn.functional._arrays import check_gradient
-from fastnn.layers.module import Module, Parameter, Saved
+from fastnn.layers.product import Product
 
 __all__ = ["Linear", "WeightNorm"]
 
@@ -21,7 +20,7 @@ def _matrix(x: NDArray[Any], columns: int) -> NDArray[Any]:
     return x if x.ndim == 2 else x.reshape(-1, columns)
 
 
-class Linear(Module):
+class Linear(Product):
     """y = x @ weight.T + bias, as `torch.nn.Linear`.
 
     Parameters
@@ -44,8 +43,6 @@ class Linear(Module):
     Kept for backward: x.
     """
 
-    _fresh_dx = True
-
     def __init__(
         self,
         in_features: int,
@@ -57,30 +54,22 @@ class Linear(Module):
     ) -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(f"in_features, out_features: expected at least 1, got {in_features}, {out_features}")
-        dtype = check_dtype(dtype)
         self.in_features = in_features
         self.out_features = out_features
-        # NumPy's own generator, but local and seeded by ours: its global state is not touched
-        values = np.random.Generator(np.random.PCG64((random.default_generator if rng is None else rng).draw()))
-        bound = 1 / math.sqrt(in_features)
-        self.weight = Parameter(values.uniform(-bound, bound, (out_features, in_features)).astype(dtype), "weight")
-        self.bias = None
-        if bias:
-            self.bias = Parameter(values.uniform(-bound, bound, out_features).astype(dtype), "bias", decay=False)
+        self._draw((out_features, in_features), bias, dtype, rng)
 
-    def product(self, x: NDArray[Any]) -> NDArray[Any]:
-        """x @ weight.T as a new array."""
-        return self._product(x, self.weight.data)
+    def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+        return self._product(x, self.weight.data), x
 
-    def product_backward(self, dz: NDArray[Any], x: NDArray[Any], accumulate: bool, need_dx: bool) -> Any:
-        """Gradient of x, if needed; sets the gradient of weight."""
+    def product_backward(self, dz: NDArray[Any], kept: Any, accumulate: bool, need_dx: bool) -> Any:
         if not accumulate:
             self.weight.grad = None  # so that its memory is there for the new one, if nobody else holds it
-        dweight, dx = self._product_backward(dz, x, self.weight.data, need_dx)
+        dweight, dx = self._product_backward(dz, kept, self.weight.data, need_dx)
         self.weight.set_grad(dweight, accumulate)
         return dx
 
     def _product(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+        """x @ weight.T as a new array."""
         check_array("x", x)
         if x.dtype != weight.dtype:
             raise TypeError(f"x: expected {weight.dtype}, the dtype of weight, got {x.dtype}")
@@ -94,6 +83,8 @@ class Linear(Module):
         self, dz: NDArray[Any], x: NDArray[Any], weight: NDArray[Any], need_dx: bool
     ) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Gradients of weight and, if needed, of x."""
+        if self.bias is None:  # else the kernels have checked it
+            check_gradient(dz, (*x.shape[:-1], self.out_features), x.dtype)
         dz2 = _matrix(dz, self.out_features)
         dweight = _backend.empty(weight.shape, weight.dtype)
         np.dot(dz2.T, _matrix(x, self.in_features), out=dweight)
@@ -102,22 +93,6 @@ class Linear(Module):
         dx = _backend.empty(x.shape, x.dtype)
         np.dot(dz2, weight, out=_matrix(dx, self.in_features))
         return dweight, dx
-
-    def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
-        z = self.product(x)
-        kept = None
-        if self.bias is not None:
-            z, kept = _backend.ops.bias_act(z, self.bias.data, training=training, out=z)
-        return z, Saved((x, kept)) if training else None
-
-    def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
-        x, kept = saved
-        if self.bias is not None:
-            dy, dbias = _backend.ops.bias_act_backward(dy, kept)
-            self.bias.set_grad(dbias, accumulate)
-        else:
-            check_gradient(dy, (*x.shape[:-1], self.out_features), x.dtype)
-        return self.product_backward(dy, x, accumulate, need_dx)
 
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
@@ -197,13 +172,13 @@ class WeightNorm(Linear):
         if self.bias is not None:
             self.bias.data[...] = -mean / std
 
-    def product(self, x: NDArray[Any]) -> NDArray[Any]:
-        return self._product(x, self.effective_weight())
+    def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+        return self._product(x, self.effective_weight()), x
 
-    def product_backward(self, dz: NDArray[Any], x: NDArray[Any], accumulate: bool, need_dx: bool) -> Any:
+    def product_backward(self, dz: NDArray[Any], kept: Any, accumulate: bool, need_dx: bool) -> Any:
         norms, v = self._norms(), self.weight_v.data
         scale = self.weight_g.data / norms
-        dw, dx = self._product_backward(dz, x, v * scale, need_dx)
+        dw, dx = self._product_backward(dz, kept, v * scale, need_dx)
         dg = _row_sums(dw * v) / norms
         dw -= v * (dg / norms)
         dw *= scale

@@ -10,8 +10,8 @@ float64 or wider. Random masks are the kernels' masks bit for bit.  It checks no
 
 # ruff: noqa: F403 (each module lists what it exports)
 
-from fastnn.reference import activations, linear, losses, norm, optim, random, reductions, regularization
-from fastnn.reference import softmax as _softmax
+from importlib import import_module as _import_module
+
 from fastnn.reference.activations import *
 from fastnn.reference.base import Saved
 from fastnn.reference.linear import *
@@ -22,8 +22,20 @@ from fastnn.reference.random import *
 from fastnn.reference.reductions import *
 from fastnn.reference.regularization import *
 from fastnn.reference.softmax import *
+from fastnn.reference.windows import *
 
-_FAMILIES = (activations, linear, losses, norm, optim, random, reductions, regularization, _softmax)
+_FAMILIES = (
+    "activations",
+    "linear",
+    "losses",
+    "norm",
+    "optim",
+    "random",
+    "reductions",
+    "regularization",
+    "softmax",
+    "windows",
+)
 
 __all__ = ["Saved"]
-__all__ += [name for family in _FAMILIES for name in family.__all__]
+__all__ += [name for family in _FAMILIES for name in _import_module(f"fastnn.reference.{family}").__all__]

@@ -97,6 +97,8 @@ class Peer(ABC):
         Dropout masks are drawn inside compiled code, so a check can only recover them from the output. Other
         peers have ``draw_mask(rng, shape, p, dtype)``, which gives a bool array, True where kept; the check of
         their answers replaces it by the mask that the reference uses.
+    convolves : bool
+        Whether its training steps may begin with convolutions.
     cap : mapping or None
         Environment that holds the library to AVX2, to be set before its import; None if there is no such switch.
     """
@@ -106,6 +108,7 @@ class Peer(ABC):
     library: ClassVar[str]
     distribution: ClassVar[str]
     own_masks: ClassVar[bool] = False
+    convolves: ClassVar[bool] = False
     cap: ClassVar[Mapping[str, str] | None] = None
 
     @classmethod

@@ -27,6 +27,7 @@ class JaxJit(Peer):
     label = "jax.jit"
     library = distribution = "jax"
     own_masks = True
+    convolves = True
     cap: ClassVar[Mapping[str, str]] = {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"}
 
     def __init__(self, threads: int) -> None:
@@ -335,6 +336,42 @@ class _Operations:
         loss, gradient = self.jax.value_and_grad(self.mean_nll)(log_probs, labels)
         return loss, gradient
 
+    def _reduce(self, x: Traced, start: float, combine: Any, steps: Any, channel_axis: int) -> Traced:
+        """Of the windows."""
+        (kh, kw), (sh, sw), (ph, pw) = steps
+        if channel_axis == 1:
+            sizes = (1, 1, kh, kw), (1, 1, sh, sw), ((0, 0), (0, 0), (ph, ph), (pw, pw))
+        else:
+            sizes = (1, kh, kw, 1), (1, sh, sw, 1), ((0, 0), (ph, ph), (pw, pw), (0, 0))
+        return self.jax.lax.reduce_window(x, start, combine, *sizes)
+
+    def max_pool2d(
+        self, x: Traced, kernel_size: Any, stride: Any, padding: Any, *, channel_axis: int = 1, out: None = None
+    ) -> tuple[Traced, None]:
+        steps = kernel_size, stride, padding
+        return self._reduce(x, -np.inf, self.jax.lax.max, steps, channel_axis), None
+
+    def avg_pool2d(
+        self,
+        x: Traced,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        *,
+        count_include_pad: bool = True,
+        channel_axis: int = 1,
+        out: None = None,
+    ) -> Traced:
+        steps = kernel_size, stride, padding
+        return self._reduce(x, 0.0, self.jax.lax.add, steps, channel_axis) / (kernel_size[0] * kernel_size[1])
+
+    def global_avg_pool2d(self, x: Traced, *, channel_axis: int = 1, out: None = None) -> Traced:
+        return x.mean((2, 3) if channel_axis == 1 else (1, 2))
+
+    def convolution(self, x: Traced, weight: Traced) -> Traced:
+        """Of 3 x 3 pixels with padding 1, for training steps."""
+        return self.jax.lax.conv(x, weight, (1, 1), "SAME")
+
     def mean_loss(self, logits: Traced, labels: Traced) -> Traced:
         """Cross-entropy of a batch, as in Optax."""
         targets = self.np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
@@ -416,7 +453,7 @@ class _Training:
         self.state = {
             "params": params,
             "moments": [jax.tree.map(jnp.zeros_like, params) for _ in range(2)],
-            "running": [(jnp.zeros(network.sizes[i]), jnp.ones(network.sizes[i])) for i in network.hidden()],
+            "running": [(jnp.zeros(network.width(i)), jnp.ones(network.width(i))) for i in network.hidden()],
             "key": jax.random.key(0),
             "count": jnp.zeros((), jnp.int32),
         }
@@ -432,7 +469,9 @@ class _Training:
         for number, statistics, mask_key in zip(
             network.hidden(), running, self.jax.random.split(key, network.layers)[1:], strict=True
         ):
-            x = x @ p[f"W{number}"].T + p[f"b{number}"]
+            image = network.image(number)
+            x = self.ops.convolution(x, p[f"W{number}"]) if image else x @ p[f"W{number}"].T
+            x = x + per_channel(p[f"b{number}"], x.ndim, 1)
             tail: dict[str, Any] = {"activation": network.activation, "dropout": network.dropout, "rng": mask_key}
             if network.batch_norm:
                 mean, var = map(_Cell, statistics)
@@ -442,6 +481,10 @@ class _Training:
             else:
                 x, _ = self.ops.bias_act(x, **tail)
             updated.append(statistics)
+            if image and number < network.convolutions:
+                x, _ = self.ops.max_pool2d(x, (2, 2), (2, 2), (0, 0))
+            elif image:
+                x = self.ops.global_avg_pool2d(x)
         last = network.layers
         return self.ops.mean_loss(x @ p[f"W{last}"].T + p[f"b{last}"], labels), updated
 

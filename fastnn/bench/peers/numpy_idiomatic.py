@@ -12,6 +12,7 @@ import numpy as np
 from fastnn.bench.peers.base import Plan, prepared
 from fastnn.bench.peers.common import NUMPY_CAP, SELU_LIMIT, Array, other_axes, per_channel, slope
 from fastnn.bench.peers.training import HandWritten
+from fastnn.bench.peers.windows import NumpyWindows
 
 
 def _activate(v: Array, activation: Any) -> Array:
@@ -43,7 +44,7 @@ def _gelu_tanh_backward(dy: Array, x: Array) -> Array:
     return dx
 
 
-class NumpyIdiomatic(HandWritten):
+class NumpyIdiomatic(NumpyWindows, HandWritten):
     """See the module."""
 
     name = "numpy"

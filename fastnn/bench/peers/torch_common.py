@@ -32,6 +32,7 @@ class TorchPeer(NamespacePeer):
     name = "torch"
     library = distribution = "torch"
     own_masks = True
+    convolves = True
     # ATen's kernels, oneDNN, MKL (which heeds it on Intel processors), and the compiler behind torch.compile
     cap: ClassVar[Mapping[str, str]] = {
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -152,16 +153,19 @@ class _Training:
         self.x, self.labels = (torch.from_numpy(array) for array in network.data(batch))
         self.named: dict[str, Tensor] = {}
         layers: list[Any] = []
-        for number, (n_in, n_out) in enumerate(zip(network.sizes, network.sizes[1:], strict=False), start=1):
-            layers.append(nn.Linear(n_in, n_out))
+        for number, (n_out, n_in, *kernel) in enumerate(network.weights(), start=1):
+            layers.append(nn.Conv2d(n_in, n_out, kernel, padding=1) if kernel else nn.Linear(n_in, n_out))
             self.named |= {f"W{number}": layers[-1].weight, f"b{number}": layers[-1].bias}
             if number in network.hidden():
                 if network.batch_norm:
-                    layers.append(nn.BatchNorm1d(n_out, eps=EPS))
+                    layers.append((nn.BatchNorm2d if kernel else nn.BatchNorm1d)(n_out, eps=EPS))
                     self.named |= {f"gamma{number}": layers[-1].weight, f"beta{number}": layers[-1].bias}
                 layers.append(getattr(nn, _ACTIVATIONS[network.activation])())
                 if network.dropout:
                     layers.append(nn.Dropout(network.dropout))
+            if kernel:
+                last = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+                layers.extend(last if number == network.convolutions else [nn.MaxPool2d(2)])
         with torch.no_grad():
             for name, value in network.parameters().items():
                 self.named[name].copy_(torch.from_numpy(value))

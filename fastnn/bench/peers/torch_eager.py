@@ -333,6 +333,57 @@ class TorchEager(TorchPeer):
         loss, weight = self._nll_loss_forward(log_probs, labels, None, mean, ignored)
         return loss, self._nll_loss_backward(self._one, log_probs, labels, None, mean, ignored, weight)
 
+    def max_pool2d(
+        self, x: Tensor, kernel_size: Any, stride: Any, padding: Any, *, channel_axis: int = 1, out: None = None
+    ) -> tuple[Tensor, Any]:
+        steps = kernel_size, stride, padding, (1, 1), False
+        y, where = self._aten.max_pool2d_with_indices.default(x, *steps)
+        return y, (x, steps, where)
+
+    def max_pool2d_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> Tensor:
+        x, steps, where = saved
+        return self._aten.max_pool2d_with_indices_backward.default(dy, x, *steps, where)
+
+    def avg_pool2d(
+        self,
+        x: Tensor,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        *,
+        count_include_pad: bool = True,
+        channel_axis: int = 1,
+        out: None = None,
+    ) -> Tensor:
+        return self._aten.avg_pool2d.default(x, kernel_size, stride, padding, False, count_include_pad)
+
+    def avg_pool2d_backward(
+        self,
+        dy: Tensor,
+        input_size: Any,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        *,
+        count_include_pad: bool = True,
+        channel_axis: int = 1,
+        out: None = None,
+    ) -> Tensor:
+        form = self.torch.contiguous_format if channel_axis == 1 else self.torch.channels_last
+        x = self.torch.empty((*dy.shape[:2], *input_size), memory_format=form)  # for its shape
+        steps = kernel_size, stride, padding, False, count_include_pad, None
+        return self._aten.avg_pool2d_backward.default(dy, x, *steps)
+
+    def global_avg_pool2d(self, x: Tensor, *, channel_axis: int = 1, out: None = None) -> Tensor:
+        return x.mean((2, 3))
+
+    def global_avg_pool2d_backward(
+        self, dy: Tensor, input_size: Any, *, channel_axis: int = 1, out: None = None
+    ) -> Tensor:
+        form = self.torch.contiguous_format if channel_axis == 1 else self.torch.channels_last
+        share = dy / (input_size[0] * input_size[1])
+        return share[:, :, None, None].expand(*dy.shape, *input_size).contiguous(memory_format=form)
+
     def softmax_cross_entropy(self, logits: Tensor, labels: Tensor, *, out: None = None) -> tuple[Tensor, Tensor]:
         mean, ignored = 1, -100  # arguments of the loss: reduction="mean", ignore_index=-100
         logs = self.torch.log_softmax(logits, 1)

@@ -1,0 +1,96 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastnn import _backend, random
+from fastnn._checks import check_array
+from fastnn.functional.windows import Pair
+from fastnn.layers.product import Product
+
+__all__ = ["Conv2d"]
+
+
+class Conv2d(Product):
+    """Cross-correlation of images with learned windows, as `torch.nn.Conv2d`.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or (kh, kw)
+    stride, padding, dilation : int or pair, default 1, 0, 1
+    bias : bool, default True
+    channel_axis : int, default 1
+        1 for images (N, C, H, W), -1 for (N, H, W, C).
+    dtype : float32 or float64, default float32
+    rng : Generator, optional
+        One position is drawn for the initial values, which are uniform within 1 / sqrt(in_channels * kh * kw) of zero,
+        as in torch.  Default: `fastnn.random.default_generator`.
+
+    Attributes
+    ----------
+    weight : Parameter (out_channels, in_channels, kh, kw)
+        In this order in both layouts.
+    bias : Parameter (out_channels,), or None
+
+    Notes
+    -----
+    Kept for backward: x.  See `fastnn.functional.conv2d`.
+    """
+
+    operation = "conv2d"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        bias: bool = True,
+        *,
+        channel_axis: int = 1,
+        dtype: DTypeLike = np.float32,
+        rng: random.Generator | None = None,
+    ) -> None:
+        if in_channels < 1 or out_channels < 1:
+            raise ValueError(f"in_channels, out_channels: expected at least 1, got {in_channels}, {out_channels}")
+        height, width = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size, kernel_size)
+        if height < 1 or width < 1:
+            raise ValueError(f"kernel_size: expected an integer >= 1 or a pair of them, got {kernel_size!r}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.steps: dict[str, Pair] = {"stride": stride, "padding": padding, "dilation": dilation}
+        self.channel_axis = channel_axis
+        self._draw((out_channels, in_channels, height, width), bias, dtype, rng)
+
+    def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+        weight = self.weight.data
+        check_array("x", x)
+        if x.dtype != weight.dtype:
+            raise TypeError(f"x: expected {weight.dtype}, the dtype of weight, got {x.dtype}")
+        if x.ndim != 4 or x.shape[self.channel_axis] != self.in_channels:
+            raise ValueError(
+                f"x: expected 4 dimensions with {self.in_channels} channels along axis {self.channel_axis}, "
+                f"got {x.shape}"
+            )
+        z, kept = _backend.ops.conv2d(x, weight, **self.steps, channel_axis=self.channel_axis)
+        return z, kept
+
+    def product_backward(self, dz: NDArray[Any], kept: Any, accumulate: bool, need_dx: bool) -> Any:
+        if not accumulate:
+            self.weight.grad = None  # so that its memory is there for the new one, if nobody else holds it
+        dx, dweight, _ = _backend.ops.conv2d_backward(dz, kept, need_dx=need_dx)
+        self.weight.set_grad(dweight, accumulate)
+        return dx
+
+    def __repr__(self) -> str:
+        kernel = self.weight.data.shape[2:]
+        steps = [f"{name}={value}" for name, value in self.steps.items() if value != (0 if name == "padding" else 1)]
+        rest = [*steps, *["bias=False"] * (self.bias is None), *["channel_axis=-1"] * (self.channel_axis == -1)]
+        return f"Conv2d({', '.join([str(self.in_channels), str(self.out_channels), str(kernel), *rest])})"
