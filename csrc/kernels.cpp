@@ -1,6 +1,8 @@
 // The kernels of one instruction-set level, behind one symbol. Compiled once per level, see CMakeLists.txt.
+#include "kernels/maxout.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/optimizers.hpp"
+#include "kernels/prelu.hpp"
 #include "kernels/softmax.hpp"
 
 #ifndef FASTNN_LEVEL
@@ -29,7 +31,10 @@ constexpr Kernels<T> kernels() {
           sum_leaf<T>,
           cross_entropy<T>,
           optimizer_table<T>,
-          optimizer_count<T>};
+          optimizer_count<T>,
+          prelu<T>,
+          maxout<T>,
+          maxout_gradient<T>};
 }
 
 }  // namespace

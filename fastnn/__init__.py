@@ -27,14 +27,36 @@ from ._runtime import (
 if TYPE_CHECKING:
     from . import act, bench, cases, data, functional, layers, losses, optim, random, reference
     from ._backend import use_reference
-    from .layers import BatchNorm1d, BatchNorm2d, Dropout, Flatten, Linear, Module, Parameter, Sequential
+    from .layers import (
+        BatchNorm1d,
+        BatchNorm2d,
+        Dropout,
+        Flatten,
+        Linear,
+        Maxout,
+        Module,
+        Parameter,
+        PReLU,
+        Sequential,
+    )
     from .losses import CrossEntropyLoss
     from .random import Generator, manual_seed
 
 _SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
 _HOMES = {
     "_backend": ("use_reference",),
-    "layers": ("BatchNorm1d", "BatchNorm2d", "Dropout", "Flatten", "Linear", "Module", "Parameter", "Sequential"),
+    "layers": (
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "Dropout",
+        "Flatten",
+        "Linear",
+        "Maxout",
+        "Module",
+        "PReLU",
+        "Parameter",
+        "Sequential",
+    ),
     "losses": ("CrossEntropyLoss",),
     "random": ("Generator", "manual_seed"),
 }
@@ -48,7 +70,9 @@ __all__ = [
     "Flatten",
     "Generator",
     "Linear",
+    "Maxout",
     "Module",
+    "PReLU",
     "Parameter",
     "Sequential",
     "__version__",

@@ -79,11 +79,7 @@ def run_counted(
     out = {"fresh": None, "out": "new", "in place": case.in_place}[mode]
     target = None
     if out == "new" and case.family != "optimizer":
-        like = inputs.get("x", inputs.get("logits"))
-        assert like is not None
-        if case.family == "reduction":
-            like = np.empty(like.shape[case.layout.channel_axis], dtype)  # type: ignore[attr-defined]
-        target = moved(np.zeros_like(like), offset)
+        target = moved(np.zeros(case.out_shape(shape, "forward"), dtype), offset)
     elif out is not None and case.family != "optimizer":
         target = inputs[out]
     _core._largest_team()
@@ -93,7 +89,7 @@ def run_counted(
     results = {name: np.array(value) for name, value in outputs.items()}
     dy_target = None
     if mode == "out" and "dy" in inputs:
-        dy_target = moved(np.zeros_like(inputs["dy"]), offset)
+        dy_target = moved(np.zeros(case.out_shape(shape, "backward"), dtype), offset)
     elif mode == "in place" and "dy" in case.in_place_backward:
         dy_target = inputs["dy"]
     gradients = case.backward(namespace, inputs, saved, out=dy_target)

@@ -22,6 +22,7 @@ HAND_WRITTEN = tuple(peer for peer in PEERS if peer.name in ("numpy", "numba", "
 
 # No multiple of a vector, and large enough for loops that leave small arrays to one thread.
 ODD: dict[str, Any] = {"2d": (333, 67), "rows": (333, 67), "nchw": (5, 19, 17, 15), "nhwc": (5, 17, 15, 19)}
+ODD |= {"flat": (20011,), "units": (333, 60), "planes": (5, 30, 17, 15)}
 ODD |= {"activation": (20011,), "dropout": (20011,), "loss": (771, 33), "optimizer": ((20011,), (333, 67), (3,))}
 
 # Of the hand-written peers. An operation that is not here may have no counterpart in them.

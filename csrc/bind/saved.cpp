@@ -3,12 +3,15 @@
 #include <cstring>
 #include <string>
 
+#include "../memory.hpp"
 #include "builtin.hpp"
 
 namespace fastnn {
 namespace {
 
 PyTypeObject* saved_type = nullptr;
+
+constexpr std::size_t cached_bytes = 65536;  // as of arrays: fresh pages cost more from here on
 
 Saved& self_of(PyObject* object) {
   return *reinterpret_cast<Saved*>(object);
@@ -18,7 +21,10 @@ Saved& self_of(PyObject* object) {
 void dealloc(PyObject* object) {
   Saved& self = self_of(object);
   for (PyObject* array : self.arrays) Py_XDECREF(array);
-  delete[] self.block;
+  if (self.reserved > 0)
+    memory::release({self.block, self.reserved});
+  else
+    delete[] self.block;
   PyTypeObject* const type = Py_TYPE(object);
   PyObject_Free(object);
   Py_DECREF(type);
@@ -69,7 +75,6 @@ PyObject* repr(PyObject* object) {
 }  // namespace
 
 py::object new_saved(const SavedKind& kind, std::size_t bytes) {
-  auto block = bytes > 0 ? std::unique_ptr<unsigned char[]>(new unsigned char[bytes]) : nullptr;
   Saved* const self = PyObject_New(Saved, saved_type);
   if (self == nullptr) throw py::error_already_set();
   self->kind = &kind;
@@ -77,9 +82,18 @@ py::object new_saved(const SavedKind& kind, std::size_t bytes) {
     Py_INCREF(Py_None);
     array = Py_None;
   }
-  self->block = block.release();
+  self->block = nullptr;
+  self->block_bytes = self->reserved = 0;
+  py::object object = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(self));
+  if (bytes >= cached_bytes) {
+    const Block block = memory::allocate(bytes);
+    self->block = static_cast<unsigned char*>(block.data);
+    self->reserved = block.bytes;
+  } else if (bytes > 0) {
+    self->block = new unsigned char[bytes];
+  }
   self->block_bytes = bytes;
-  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(self));
+  return object;
 }
 
 Saved& saved_of(py::handle h, const SavedKind& kind) {

@@ -23,6 +23,7 @@ struct Saved {
   PyObject* arrays[kMaxKept];  // None where there is none
   unsigned char* block;
   std::size_t block_bytes;
+  std::size_t reserved;  // of the caching allocator, by a large block; 0: the block is small
   alignas(std::max_align_t) unsigned char numbers[kNumbers];
 };
 

@@ -1,7 +1,7 @@
 """The ops as functions on NumPy arrays: forward, and `<op>_backward`.
 
 Arrays are float32 or float64.  Inputs may be strided or read-only; `out` must be C-contiguous.  Producers
-(`bias_act`, `batch_norm`, `dropout`) return ``(y, saved)``; losses return ``(loss, gradient)``.
+(`bias_act`, `batch_norm`, `dropout`, `maxout`) return ``(y, saved)``; losses return ``(loss, gradient)``.
 The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has the same functions in
 plain NumPy.
 """
@@ -15,6 +15,7 @@ from fastnn.functional.activations import *
 from fastnn.functional.linear import *
 from fastnn.functional.losses import *
 from fastnn.functional.norm import *
+from fastnn.functional.piecewise import *
 from fastnn.functional.reductions import *
 from fastnn.functional.regularization import *
 

@@ -9,6 +9,7 @@ from fastnn.layers.dropout import Dropout, Flatten
 from fastnn.layers.linear import Linear
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d
+from fastnn.layers.piecewise import Maxout, PReLU
 from fastnn.layers.sequential import Sequential
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Linear",
+    "Maxout",
     "Module",
+    "PReLU",
     "Parameter",
     "Saved",
     "Sequential",
