@@ -70,7 +70,7 @@ struct ChannelMap {
   index period;           // row form: element g uses entry g % period
   const T* bias;          // added to x first: the bias of the preceding product (-0 where there is none)
   const T *hi, *lo;       // the mean as an unevaluated sum; nullptr: bias only, v = x + bias
-  const T *scale, *beta;  // v = (((x + bias) - hi) - lo) * scale + beta
+  const T *scale, *beta;  // v = (((x + bias) - hi) - lo) * scale + beta; for PReLU scale is the slope, v = x
   const T *k1, *k2;       // backward: dx = ((dz - k1) - (((x + bias) - hi) - lo) * k2) * scale
 };
 
@@ -107,6 +107,7 @@ struct Moments {
 template <class T>
 struct ActivationKernel {
   const char* name;
+  double ns;  // of arithmetic per element, about
   void (*forward)(const T* x, T* y, index n, T p0, T p1);
   void (*backward)(const T* dy, const T* x, T* dx, index n, T p0, T p1);
   void (*backward_output)(const T* dy, const T* y, T* dx, index n, T p0, T p1);  // nullptr: needs x
@@ -157,6 +158,28 @@ struct CrossEntropy {
   bool some_ignored;
   bool stream;  // write past the cache
 };
+
+// The largest of `pieces` consecutive channels: output (u, i) of x of shape (units, pieces, inner), for all samples'
+// units alike, and the number of the piece that it is.
+template <class T>
+struct Maxout {
+  const T* x;
+  index pieces, inner;
+  T* y;
+  unsigned char* places;
+  bool stream;  // write past the cache
+};
+
+template <class T>
+struct MaxoutGradient {
+  const T* dy;
+  const unsigned char* places;
+  index pieces, inner;
+  T* dx;
+  bool stream;
+};
+
+constexpr index kMaxPieces = 256;  // their numbers fit in a byte
 
 // A run of one parameter tensor, its gradient and its optimizer state.
 template <class T>
@@ -242,7 +265,7 @@ struct Kernels {
   int activation_count;
   void (*forward)(const Forward<T>&, index begin, index end);   // flat elements
   void (*moments)(const Moments<T>&, const Part&);              // mean, sum of squared deviations
-  void (*bias_gradient)(const Backward<T>&, const Part&);       // dx = dz; sum dz
+  void (*bias_gradient)(const Backward<T>&, const Part&);       // dx = dz; sum dz. With a scale: of PReLU
   void (*norm_gradient_sums)(const Backward<T>&, const Part&);  // dx = dz; sum dz, sum dz * (x - mean)
   void (*norm_gradient)(const Backward<T>&, const Part&);       // dx; sum dx
   // Of `count` consecutive channels each: 1 / sqrt(deviations / n + eps);
@@ -274,6 +297,10 @@ struct Kernels {
   void (*avg_pool_gradient)(const WindowPass<T>&, T* scratch, index image, index row0, index row1);
   // dx = dy / pixels in all pixels of the images [begin, end), each of `inner` elements.
   void (*spread)(const T* dy, T* dx, index pixels, index inner, bool stream, index begin, index end);
+  // Activations with gradients of their own.
+  void (*prelu)(const Forward<T>&, index begin, index end);  // flat elements
+  void (*maxout)(const Maxout<T>&, index begin, index end);  // flat outputs
+  void (*maxout_gradient)(const MaxoutGradient<T>&, index begin, index end);
 };
 
 struct KernelTable {

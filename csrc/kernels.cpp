@@ -1,7 +1,9 @@
 // The kernels of one instruction-set level, behind one symbol. Compiled once per level, see CMakeLists.txt.
+#include "kernels/maxout.hpp"
 #include "kernels/noise.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/optimizers.hpp"
+#include "kernels/prelu.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/windows.hpp"
 
@@ -43,7 +45,10 @@ constexpr Kernels<T> kernels() {
           max_pool_gradient<T>,
           avg_pool<T>,
           avg_pool_gradient<T>,
-          spread<T>};
+          spread<T>,
+          prelu<T>,
+          maxout<T>,
+          maxout_gradient<T>};
 }
 
 }  // namespace

@@ -66,6 +66,14 @@ def dropout_backward(a: Arrays, **kwargs: Any) -> Any:
     return F.dropout_backward(**{"dy": a.dy, "saved": F.dropout(a.x)[1], **kwargs})
 
 
+def prelu_backward(a: Arrays, **kwargs: Any) -> Any:
+    return F.prelu_backward(**{"dy": a.dy, "x": a.x, "weight": a.weight, **kwargs})
+
+
+def maxout_backward(a: Arrays, **kwargs: Any) -> Any:
+    return F.maxout_backward(**{"dy": a.dy[:, :2].copy(), "saved": F.maxout(a.x, 2)[1], **kwargs})
+
+
 def sgd(a: Arrays, **kwargs: Any) -> Any:
     return F.sgd_step(**{"params": [a.x], "grads": [a.dy], "momentum_buffers": [a.m], "lr": 0.1, **kwargs})
 
@@ -102,6 +110,13 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: dropout_backward(a, dy=a.wide), TypeError, "dy"),
     (lambda a: dropout_backward(a, dy=[1.0]), TypeError, "dy"),
     (lambda a: F.channel_sum(a.half), TypeError, "x"),
+    (lambda a: F.prelu(a.half, a.weight), TypeError, "x"),
+    (lambda a: F.prelu(a.x, a.weight.astype(np.float64)), TypeError, "weight"),
+    (lambda a: prelu_backward(a, dy=a.wide), TypeError, "x"),
+    (lambda a: F.maxout(a.integers, 2), TypeError, "x"),
+    (lambda a: F.maxout(a.x, 2.0), TypeError, "pieces"),
+    (lambda a: maxout_backward(a, dy=a.wide), TypeError, "dy"),
+    (lambda a: maxout_backward(a, saved=F.dropout(a.x)[1]), TypeError, "saved"),
     (lambda a: F.softmax_cross_entropy(a.half, a.labels), TypeError, "logits"),
     (lambda a: F.softmax_cross_entropy(a.x, a.labels.astype(np.float64)), TypeError, "labels"),
     (lambda a: F.softmax_cross_entropy(a.x, a.wide), TypeError, "labels"),
@@ -143,6 +158,14 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: dropout_backward(a, dy=a.small), ValueError, "dy"),
     (lambda a: F.channel_sum(a.x, out=a.short), ValueError, "out"),
     (lambda a: F.channel_sum(a.x, channel_axis=5), ValueError, "channel_axis"),
+    (lambda a: F.prelu(a.x, a.short), ValueError, "weight"),
+    (lambda a: F.prelu(a.x, a.row), ValueError, "weight"),
+    (lambda a: F.prelu(a.x, a.weight, channel_axis=2), ValueError, "channel_axis"),
+    (lambda a: prelu_backward(a, x=a.small), ValueError, "x"),
+    (lambda a: F.maxout(a.x, 3), ValueError, "x"),
+    (lambda a: F.maxout(a.x, 2, 2), ValueError, "axis"),
+    (lambda a: F.maxout(a.x, 2, out=a.out), ValueError, "out"),
+    (lambda a: maxout_backward(a, dy=a.dy), ValueError, "dy"),
     (lambda a: F.softmax_cross_entropy(a.c, a.labels), ValueError, "logits"),
     (lambda a: F.softmax_cross_entropy(a.x, a.labels[:5]), ValueError, "labels"),
     (lambda a: F.softmax_cross_entropy(a.x, a.residual[:5]), ValueError, "labels"),
@@ -162,6 +185,9 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: F.relu(a.head, out=a.tail), ValueError, "out"),
     (lambda a: F.relu_backward(a.head, a.x, out=a.tail), ValueError, "out"),
     (lambda a: F.relu_backward(a.x, a.head, out=a.tail), ValueError, "out"),
+    (lambda a: F.prelu(a.head, a.weight, out=a.tail), ValueError, "out"),
+    (lambda a: prelu_backward(a, dy=a.head, out=a.tail), ValueError, "out"),
+    (lambda a: F.maxout(a.x, 1, out=a.x), ValueError, "out"),
     (lambda a: F.bias_act(a.head, out=a.tail), ValueError, "out"),
     (lambda a: F.bias_act(a.x, residual=a.head, out=a.tail), ValueError, "out"),
     (lambda a: F.bias_act(a.head, a.big[:4], out=a.head), ValueError, "out"),
@@ -251,6 +277,8 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     ),
     (lambda a: F.leaky_relu_backward(a.dy, a.x, 0.0, output=True), ValueError, "negative_slope"),
     (lambda a: F.leaky_relu_backward(a.dy, a.x, -1.0, output=True), ValueError, "negative_slope"),
+    (lambda a: F.maxout(a.x, 0), ValueError, "pieces"),
+    (lambda a: F.maxout(a.x, 257), ValueError, "pieces"),
     (lambda a: F.softmax_cross_entropy(a.x, a.labels + 1), ValueError, "labels"),
     (lambda a: F.softmax_cross_entropy(a.x, a.labels - 1), ValueError, "labels"),
     (lambda a: F.softmax_cross_entropy(a.x, (a.labels - 1).astype(np.uint64)), ValueError, "labels"),

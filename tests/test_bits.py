@@ -23,7 +23,7 @@ import pytest
 import fastnn
 import fastnn._core as _core
 import fastnn.functional as F
-from fastnn.cases import CASES, Case, WindowCase
+from fastnn.cases import CASES, Case
 from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
 
 HASHES = Path(__file__).with_name("hashes.json")
@@ -79,12 +79,7 @@ def run_counted(
     out = {"fresh": None, "out": "new", "in place": case.in_place}[mode]
     target = None
     if out == "new" and case.family != "optimizer":
-        like = inputs[next(iter(case.gradients.values())) if case.family == "loss" else "x"]
-        if case.family == "reduction":
-            like = np.empty(like.shape[case.layout.channel_axis], dtype)  # type: ignore[attr-defined]
-        elif isinstance(case, WindowCase):
-            like = inputs["dy"]
-        target = moved(np.zeros_like(like), offset)
+        target = moved(np.zeros(case.out_shape(shape, "forward"), dtype), offset)
     elif out is not None and case.family != "optimizer":
         target = inputs[out]
     _core._largest_team()
@@ -94,7 +89,7 @@ def run_counted(
     results = {name: np.array(value) for name, value in outputs.items()}
     dy_target = None
     if mode == "out" and "dy" in inputs:
-        dy_target = moved(np.zeros_like(inputs["x"]), offset)
+        dy_target = moved(np.zeros(case.out_shape(shape, "backward"), dtype), offset)
     elif mode == "in place" and "dy" in case.in_place_backward:
         dy_target = inputs["dy"]
     gradients = case.backward(namespace, inputs, saved, out=dy_target)

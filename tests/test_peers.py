@@ -30,6 +30,7 @@ ODD |= {
     "softmax": (37, 19, 17),
     "optimizer": ((20011,), (333, 67), (3,)),
 }
+ODD |= {"flat": (20011,), "units": (333, 60), "planes": (5, 30, 17, 15)}
 
 # Of the hand-written peers. An operation that is not here may have no counterpart in them.
 EVERYWHERE = {"relu", "leaky_relu", "bias_act", "batch_norm", "dropout"}

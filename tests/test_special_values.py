@@ -109,6 +109,16 @@ def test_odd_near_zero(dtype: Any, name: str) -> None:
     np.testing.assert_allclose(getattr(F, name)(x) / x, getattr(reference, name)(x) / x, rtol=1e-6)
 
 
+@DTYPES
+def test_prelu_follows_the_reference(dtype: Any) -> None:
+    x = values(dtype)
+    for weight in np.array([[0.25], [0], [-0.0], [INF], [NAN]], dtype):
+        assert_same_bits(F.prelu(x, weight), reference.prelu(x, weight))
+        got, want = (f.prelu_backward(np.resize(x, 41)[1:], x, weight) for f in (F, reference))
+        assert_same_bits(got[0], want[0])
+        assert np.isnan(got[1]) == np.isnan(want[1])
+
+
 def test_relu_in_words() -> None:
     y = F.relu(np.array([NAN, -INF, INF, -0.0, -2.0]))
     assert np.isnan(y[0]) and y[1] == 0 and y[2] == INF and not np.signbit(y[3]) and not np.signbit(y[4])

@@ -14,6 +14,8 @@ void bind_bias_act(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
 void bind_softmax(pybind11::module_& m);
+void bind_piecewise(pybind11::module_& m);
+void bind_losses(pybind11::module_& m);
 void bind_optimizers(pybind11::module_& m);
 void bind_windows(pybind11::module_& m);
 void bind_capsules(pybind11::module_& m);
@@ -34,6 +36,8 @@ PYBIND11_MODULE(_core, m) {
   fastnn::bind_dropout(m);
   fastnn::bind_norm(m);
   fastnn::bind_softmax(m);
+  fastnn::bind_piecewise(m);
+  fastnn::bind_losses(m);
   fastnn::bind_optimizers(m);
   fastnn::bind_windows(m);
   fastnn::bind_capsules(m);

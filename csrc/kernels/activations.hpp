@@ -1,4 +1,5 @@
-// Activations. Each is a struct of a name, and of
+// Activations. Each is a struct of a name, of `ns`, the arithmetic of an element of float with AVX2, by which threads are
+// chosen (rows of 65536 in `fastnn bench --only activation --threads 1`, less their floor), and of
 //   forward(x, p0, p1)       y
 //   backward(dy, x, p0, p1)  dy * f'(x)
 //   from_output              whether the output determines the gradient (for some parameters); if so, also
@@ -15,6 +16,7 @@ namespace {
 template <class T>
 struct Relu {
   static constexpr const char* name = "relu";
+  static constexpr double ns = 0;
   static constexpr bool from_output = true;
   static FASTNN_INLINE T forward(T x, T, T) { return x <= 0 ? T(0) : x; }  // NaN stays
   static FASTNN_INLINE T backward(T dy, T x, T, T) { return x <= 0 ? T(0) : dy; }
@@ -24,6 +26,7 @@ struct Relu {
 template <class T>
 struct LeakyRelu {
   static constexpr const char* name = "leaky_relu";
+  static constexpr double ns = 0;
   static constexpr bool from_output = true;  // while the slope is positive
   static FASTNN_INLINE T forward(T x, T slope, T) {
     const T below = x * slope;
@@ -61,6 +64,7 @@ FASTNN_INLINE T between(T x, T low, T high) {
 template <class T>
 struct Sigmoid {
   static constexpr const char* name = "sigmoid";
+  static constexpr double ns = 0.7;
   static constexpr bool from_output = true;
   static FASTNN_INLINE T forward(T x, T, T) {
     const Odds<T> o(x);
@@ -73,6 +77,7 @@ struct Sigmoid {
 template <class T>
 struct Tanh {
   static constexpr const char* name = "tanh";
+  static constexpr double ns = 0.9;
   static constexpr bool from_output = true;
   static FASTNN_INLINE T forward(T x, T, T) { return tanh(x); }
   static FASTNN_INLINE T backward(T dy, T x, T p0, T p1) { return backward_output(dy, forward(x, p0, p1), p0, p1); }
@@ -82,6 +87,7 @@ struct Tanh {
 template <class T>
 struct Elu {
   static constexpr const char* name = "elu";
+  static constexpr double ns = 0.6;
   static constexpr bool from_output = true;  // for positive alpha: y has the sign of x then
   static FASTNN_INLINE T forward(T x, T alpha, T) {
     const T below = alpha * expm1(x);
@@ -100,6 +106,7 @@ struct Elu {
 template <class T>
 struct Selu {
   static constexpr const char* name = "selu";
+  static constexpr double ns = 0.6;
   static constexpr bool from_output = true;
   static constexpr T scale = T(1.0507009873554804934193349852946), alpha = T(1.6732632423543772848170429916717);
   static FASTNN_INLINE T forward(T x, T, T) {
@@ -116,6 +123,7 @@ struct Selu {
 template <class T>
 struct Celu {
   static constexpr const char* name = "celu";
+  static constexpr double ns = 0.7;
   static constexpr bool from_output = true;  // for positive alpha
   static FASTNN_INLINE T forward(T x, T alpha, T) {
     const T below = alpha * expm1(x / alpha);
@@ -135,6 +143,7 @@ struct Celu {
 template <class T>
 struct Gelu {
   static constexpr const char* name = "gelu";
+  static constexpr double ns = 1.3;
   static constexpr bool from_output = false;
   static constexpr T low = sizeof(T) == 4 ? T(-16) : T(-40), high = sizeof(T) == 4 ? T(6) : T(9.5);
 
@@ -165,6 +174,7 @@ struct Gelu {
 template <class T>
 struct GeluTanh {
   static constexpr const char* name = "gelu_tanh";
+  static constexpr double ns = 1.4;
   static constexpr bool from_output = false;
   static constexpr T low = sizeof(T) == 4 ? T(-12) : T(-23), high = sizeof(T) == 4 ? T(6) : T(8);
   static constexpr long double c1 = 1.595769121605730711759784L, c3 = 0.07135481627260024877633875L;
@@ -205,6 +215,7 @@ constexpr T gate_high = sizeof(T) == 4 ? T(20) : T(40);
 template <class T>
 struct Silu {
   static constexpr const char* name = "silu";
+  static constexpr double ns = 0.7;
   static constexpr bool from_output = false;
   static FASTNN_INLINE T forward(T x, T, T) {
     const T t = between(x, gate_low<T>, gate_high<T>);
@@ -224,6 +235,7 @@ struct Silu {
 template <class T>
 struct Mish {
   static constexpr const char* name = "mish";
+  static constexpr double ns = 0.9;
   static constexpr bool from_output = false;
   static FASTNN_INLINE T forward(T x, T, T) {
     constexpr T unit = Format<T>::unit;
@@ -253,6 +265,7 @@ FASTNN_INLINE T log1p_exp(T x) {
 template <class T>
 struct Softplus {
   static constexpr const char* name = "softplus";
+  static constexpr double ns = 1.3;
   static constexpr bool from_output = false;
   static FASTNN_INLINE T forward(T x, T beta, T threshold) {
     const T z = x * beta, y = log1p_exp(z) / beta;
@@ -269,6 +282,7 @@ struct Softplus {
 template <class T>
 struct Softsign {
   static constexpr const char* name = "softsign";
+  static constexpr double ns = 0.1;
   static constexpr bool from_output = false;
   static constexpr T huge = sizeof(T) == 4 ? T(1e15) : T(1e30);  // the limit, to the last bit
   static FASTNN_INLINE T forward(T x, T, T) {
@@ -284,6 +298,7 @@ struct Softsign {
 template <class T>
 struct Hardtanh {
   static constexpr const char* name = "hardtanh";
+  static constexpr double ns = 0;
   static constexpr bool from_output = true;
   static FASTNN_INLINE T forward(T x, T min_val, T max_val) { return between(x, min_val, max_val); }
   static FASTNN_INLINE T backward(T dy, T x, T min_val, T max_val) { return x <= min_val || x >= max_val ? T(0) : dy; }
@@ -293,6 +308,7 @@ struct Hardtanh {
 template <class T>
 struct Relu6 {
   static constexpr const char* name = "relu6";
+  static constexpr double ns = 0;
   static constexpr bool from_output = true;
   static FASTNN_INLINE T forward(T x, T, T) { return Hardtanh<T>::forward(x, 0, 6); }
   static FASTNN_INLINE T backward(T dy, T x, T, T) { return Hardtanh<T>::backward(dy, x, 0, 6); }
@@ -302,6 +318,7 @@ struct Relu6 {
 template <class T>
 struct Hardsigmoid {
   static constexpr const char* name = "hardsigmoid";
+  static constexpr double ns = 0;
   static constexpr bool from_output = false;  // rounding takes an x just below 3 to 1
   static FASTNN_INLINE T forward(T x, T, T) { return between(x + T(3), T(0), T(6)) * T(1.0 / 6); }
   static FASTNN_INLINE T backward(T dy, T x, T, T) {
@@ -313,6 +330,7 @@ struct Hardsigmoid {
 template <class T>
 struct Hardswish {
   static constexpr const char* name = "hardswish";
+  static constexpr double ns = 0;
   static constexpr bool from_output = false;
   static FASTNN_INLINE T forward(T x, T, T) {
     const T inside = x * ((x + T(3)) * T(1.0 / 6)), above = x < 3 ? inside : x;
@@ -327,6 +345,7 @@ struct Hardswish {
 template <class T>
 struct LogSigmoid {
   static constexpr const char* name = "logsigmoid";
+  static constexpr double ns = 1.1;
   static constexpr bool from_output = false;
   static FASTNN_INLINE T forward(T x, T, T) { return -log1p_exp(-x); }
   static FASTNN_INLINE T backward(T dy, T x, T, T) {
@@ -338,6 +357,7 @@ struct LogSigmoid {
 template <class T>
 struct Threshold {
   static constexpr const char* name = "threshold";
+  static constexpr double ns = 0;
   static constexpr bool from_output = false;
   static FASTNN_INLINE T forward(T x, T threshold, T value) { return x <= threshold ? value : x; }
   static FASTNN_INLINE T backward(T dy, T x, T threshold, T) { return x <= threshold ? T(0) : dy; }
@@ -387,7 +407,8 @@ void activation_backward_output(const T* dy, const T* y, T* dx, index n, T p0, T
 
 template <class T, template <class> class A>
 constexpr ActivationKernel<T> activation_kernel() {
-  return {A<T>::name, activation_forward<T, A>, activation_backward<T, A>,
+  constexpr double width = sizeof(T) / sizeof(float);
+  return {A<T>::name, width * A<T>::ns, activation_forward<T, A>, activation_backward<T, A>,
           A<T>::from_output ? activation_backward_output<T, A> : nullptr};
 }
 

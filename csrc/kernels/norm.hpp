@@ -304,6 +304,43 @@ FASTNN_INLINE void products_loop(const S& source, const T* d, const Epilogue<T>&
   }
 }
 
+// PReLU, whose gradients are summed as those of a bias are.
+// A strip and its slopes; see Source.
+template <class T, bool Rows>
+struct Sloped;
+
+template <class T>
+struct Sloped<T, false> {
+  static constexpr bool rows = false;
+  const T* x;
+  T one;
+  FASTNN_INLINE Sloped(const T* x_, const ChannelMap<T>& m, index p) : x(x_), one(m.scale[p]) {}
+  FASTNN_INLINE T slope(index) const { return one; }
+};
+
+template <class T>
+struct Sloped<T, true> {
+  static constexpr bool rows = true;
+  const T* x;
+  const T* FASTNN_RESTRICT each;
+  FASTNN_INLINE Sloped(const T* x_, const ChannelMap<T>& m, index p) : x(x_), each(m.scale + p) {}
+  FASTNN_INLINE T slope(index i) const { return each[i]; }
+};
+
+// dx = x > 0 ? dy : slope dy, and the values to be summed for the slope, strips of which are kBlock apart. dx may be
+// dy or x.
+template <class T, int Strips, class S>
+FASTNN_INLINE void slope_gradient_loop(const S& source, const T* dy, T* dx, T* FASTNN_RESTRICT dslope, index n,
+                                       index in, index out) {
+#pragma GCC ivdep
+  for (index i = 0; i < n; ++i)
+    for (int r = 0; r < Strips; ++r) {
+      const T x = source.x[i + r * in], d = dy[i + r * in], product = d * x;
+      dx[i + r * out] = LeakyRelu<T>::backward(d, x, source.slope(i), 0);
+      dslope[i + r * kBlock] = x > 0 ? T(0) : product;
+    }
+}
+
 // A gradient kernel over one part: elementwise work strip by strip, and the sums of its values leaf by leaf.
 template <class T, class S, bool Rows, Wanted W>
 class GradientPart {
@@ -359,6 +396,14 @@ class GradientPart {
         input_gradient<Identity, Strips>(g, n, p, d, to, in);
       return {to.dx, to.apart};
     } else {
+      if constexpr (W == Wanted::bias)
+        if (a_.map.scale) {
+          run_.template for_strips<Strips>(g, n, p, [&](const S& source, index at, index length, index q) {
+            slope_gradient_loop<T, Strips>(Sloped<T, Rows>(source.x, a_.map, q), a_.dy + g + at, to.dx + at, to.dz + at,
+                                           length, in, to.apart);
+          });
+          return {to.dz, kBlock};
+        }
       const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dx, in, to.apart, true);
       for (int r = 0; r < (a_.dx ? Strips : 0); ++r)
         if (d.dy + r * d.stride != to.dx + r * to.apart)

@@ -20,7 +20,7 @@ template <class T>
 void bias_act(const BiasAct<T>& a) {
   const Kernels<T>& k = kernels<T>();
   const index n = elements(a.view);
-  Cost cost = Cost{}.bytes<T>(a.tail.residual ? 3 * n : 2 * n);
+  Cost cost = Cost{}.bytes<T>(a.tail.residual ? 3 * n : 2 * n).template activation<T>(a.tail.activation, n);
   if (a.tail.threshold > 0) cost = cost.random_bits(n);
   const bool in_place = a.y == a.x || a.y == a.tail.residual;
   const ChannelParameters<T> parameters(a.bias ? a.view : View{0, 0, 0}, 1);
@@ -37,7 +37,7 @@ template <class T>
 void bias_act_gradient(const BiasActGradient<T>& a) {
   const Kernels<T>& k = kernels<T>();
   const index n = elements(a.view), channels = a.view.channels;
-  Cost cost = Cost{}.bytes<T>(a.kept ? 3 * n : 2 * n);
+  Cost cost = Cost{}.bytes<T>(a.kept ? 3 * n : 2 * n).template activation<T>(a.tail.activation, n);
   if (a.tail.threshold > 0) cost = cost.random_bits(n);
   // The product is recomputed only where the gradient needs it.
   const bool recompute = a.kept && !a.kept_is_output && a.bias;

@@ -1,5 +1,6 @@
 // What a call costs, roughly, when run by one thread: decides about threads and about bypassing the cache.
 #pragma once
+#include "../dispatch.hpp"
 #include "../memory.hpp"
 
 namespace fastnn {
@@ -17,6 +18,10 @@ struct Cost {
   // The same again: passes over the data, and more arithmetic than a copy.
   Cost passes(double count) const { return {ns * count, touched}; }
   Cost random_bits(index elements) const { return {ns + 0.3 * static_cast<double>(elements), touched}; }
+  template <class T>
+  Cost activation(int id, index elements) const {  // -1: none
+    return {ns + (id < 0 ? 0 : kernels<T>().activations[id].ns * static_cast<double>(elements)), touched};
+  }
   Cost exps(index elements) const { return {ns + 0.7 * static_cast<double>(elements), touched}; }
   Cost roots(index elements) const { return {ns + 0.5 * static_cast<double>(elements), touched}; }
 

@@ -8,7 +8,7 @@ namespace fastnn {
 template <class T>
 void activation(int id, const T* x, T* y, index n, T p0, T p1) {
   const Kernels<T>& k = kernels<T>();
-  const Cost cost = Cost{}.bytes<T>(2 * n);
+  const Cost cost = Cost{}.bytes<T>(2 * n).template activation<T>(id, n);
   if (x == y || !cost.beyond_cache()) {
     const auto f = k.activations[id].forward;
     return for_elements(n, cost.ns, [&](index begin, index end) { f(x + begin, y + begin, end - begin, p0, p1); });
@@ -28,7 +28,7 @@ void activation(int id, const T* x, T* y, index n, T p0, T p1) {
 template <class T>
 void activation_gradient(int id, const T* dy, const T* x, bool x_is_output, T* dx, index n, T p0, T p1) {
   const Kernels<T>& k = kernels<T>();
-  const Cost cost = Cost{}.bytes<T>(3 * n);
+  const Cost cost = Cost{}.bytes<T>(3 * n).template activation<T>(id, n);
   if (dx == dy || dx == x || !cost.beyond_cache()) {
     const auto f = x_is_output ? k.activations[id].backward_output : k.activations[id].backward;
     return for_elements(n, cost.ns,

@@ -107,6 +107,7 @@ template <class T>
 Cost forward_cost(const BatchNorm<T>& a) {
   const index n = elements(a.view);
   Cost cost = Cost{}.bytes<T>(a.tail.residual ? 3 * n : 2 * n).passes(2);
+  cost = cost.template activation<T>(a.tail.activation, n);
   return a.tail.threshold > 0 ? cost.random_bits(n) : cost;
 }
 
@@ -210,6 +211,7 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   const double n = static_cast<double>(v.outer * v.inner);
   const int inputs = a.tail.residual && a.tail.activation >= 0 ? 3 : 2;
   Cost cost = Cost{}.bytes<T>((inputs + 1 + (a.dresidual ? 1 : 0)) * size).passes(3);
+  cost = cost.template activation<T>(a.tail.activation, 2 * size);
   if (a.tail.threshold > 0) cost = cost.random_bits(2 * size);
   const NormParameters<T> parameters(v, a.weight, a.bias, a.pre_bias, true);
   parameters.set_statistics(0, v.channels, a.mean, a.invstd);

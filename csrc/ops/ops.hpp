@@ -97,6 +97,31 @@ void batch_norm_infer(const BatchNorm<T>& a, RunningStatistic running_mean, Runn
 template <class T>
 void batch_norm_gradient(const BatchNormGradient<T>& a);
 
+// y = x > 0 ? x : weight x, and its gradients; weight has an entry per channel.
+template <class T>
+struct Prelu {
+  View view;
+  const T *x, *weight;
+  T* y;
+};
+
+template <class T>
+struct PreluGradient {
+  View view;
+  const T *dy, *x, *weight;
+  T *dx, *dweight;
+};
+
+template <class T>
+void prelu(const Prelu<T>& a);
+template <class T>
+void prelu_gradient(const PreluGradient<T>& a);
+
+template <class T>
+void maxout(const Maxout<T>& a, index outputs);
+template <class T>
+void maxout_gradient(const MaxoutGradient<T>& a, index outputs);
+
 // What a random stream is used for; `stream` is decided here.
 template <class T>
 void drop_channels(ChannelDropout<T> a, index samples);

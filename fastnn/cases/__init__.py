@@ -18,6 +18,7 @@ from fastnn.cases import (
     losses,
     norm,
     optim,
+    piecewise,
     reductions,
     regularization,
     softmax,
@@ -30,6 +31,7 @@ from fastnn.cases.linear import BiasActCase
 from fastnn.cases.losses import CrossEntropyCase, NLLCase
 from fastnn.cases.norm import BatchNormCase
 from fastnn.cases.optim import MODELS, OptimizerCase
+from fastnn.cases.piecewise import MaxoutCase, PreluCase
 from fastnn.cases.reductions import ChannelSumCase
 from fastnn.cases.regularization import DropoutCase, NoiseCase
 from fastnn.cases.softmax import SoftmaxCase
@@ -48,10 +50,12 @@ __all__ = [
     "DropoutCase",
     "Epilogue",
     "Inputs",
+    "MaxoutCase",
     "NLLCase",
     "NoiseCase",
     "OptimizerCase",
     "Outputs",
+    "PreluCase",
     "SoftmaxCase",
     "WindowCase",
     "Work",
@@ -62,6 +66,7 @@ __all__ = [
 
 _FAMILIES = (
     activations,
+    piecewise,
     linear,
     norm,
     regularization,

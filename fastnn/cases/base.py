@@ -72,7 +72,8 @@ class Case:
     ----------
     name : str
         ``<op>/<variant>``.
-    family : {"activation", "bias_act", "norm", "dropout", "noise", "reduction", "loss", "optimizer", "window"}
+    family : str
+        Such as "activation" or "norm": group of the benchmark.
     ops : tuple of str
         The functions called: forward, then backward if there is one.
     shapes, bench : tuples of shapes
@@ -109,6 +110,10 @@ class Case:
     def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs | None:
         """Named gradients, or None where there is no backward op."""
         return None
+
+    def out_shape(self, shape: Any, direction: str) -> Any:
+        """Shape of what `out` receives in the "forward" or "backward" op."""
+        return shape
 
     def work(self, shape: Any, direction: str) -> Work:
         """Operations of one call of the "forward" or "backward" op."""

@@ -23,6 +23,10 @@ class ChannelSumCase(Case):
     def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
         return {"sums": F.channel_sum(inputs["x"], channel_axis=self.layout.channel_axis, out=out)}, None
 
+    def out_shape(self, shape: Any, direction: str) -> Any:
+        """Shape of what `out` receives."""
+        return (self.layout.channels(shape),)
+
     def terms(self, shape: Any, output: str) -> int:
         return max(self.layout.terms(shape), 1)
 

@@ -58,6 +58,10 @@ class WindowCase(Case):
     def output_shape(self, shape: Any) -> tuple[int, ...]:
         return self.images(shape, self.channels(shape))
 
+    def out_shape(self, shape: Any, direction: str) -> Any:
+        """Shape of what `out` receives."""
+        return self.output_shape(shape) if direction == "forward" else shape
+
     def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
         arrays = {"x": normal(rng, shape, dtype), "dy": normal(rng, self.output_shape(shape), dtype)}

@@ -19,6 +19,7 @@ from fastnn.layers.dropout import (
 from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from fastnn.layers.piecewise import Maxout, PReLU
 from fastnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastnn.layers.sequential import Sequential
 from fastnn.layers.softmax import LogSoftmax, Softmax
@@ -42,7 +43,9 @@ __all__ = [
     "Linear",
     "LogSoftmax",
     "MaxPool2d",
+    "Maxout",
     "Module",
+    "PReLU",
     "Parameter",
     "Saved",
     "Sequential",

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastnn import _backend, random
 from fastnn._checks import check_array
 from fastnn.functional._arrays import check_gradient
+from fastnn.layers.module import Parameter
 from fastnn.layers.product import Product
 
 __all__ = ["Linear", "WeightNorm"]

@@ -18,6 +18,7 @@ from fastnn.reference.linear import *
 from fastnn.reference.losses import *
 from fastnn.reference.norm import *
 from fastnn.reference.optim import *
+from fastnn.reference.piecewise import *
 from fastnn.reference.random import *
 from fastnn.reference.reductions import *
 from fastnn.reference.regularization import *
@@ -30,6 +31,7 @@ _FAMILIES = (
     "losses",
     "norm",
     "optim",
+    "piecewise",
     "random",
     "reductions",
     "regularization",

@@ -28,7 +28,7 @@ def _tail(activation: Any, p: float) -> Tail:
     return 1.0 if negative_slope is None else negative_slope, keep, factor
 
 
-def _flat(x: Array) -> Array:
+def flat(x: Array) -> Array:
     return x if x.ndim == 1 else x.reshape(-1)
 
 
@@ -60,11 +60,11 @@ class CompiledLoops(HandWritten):
 
     def _activate(self, x: Array, negative_slope: float) -> Plan:
         y = self._buffer("y", x.shape)
-        return partial(self.loops(x.size).activate, _flat(x), negative_slope, _flat(y)), y
+        return partial(self.loops(x.size).activate, flat(x), negative_slope, flat(y)), y
 
     def _activate_backward(self, dy: Array, x: Array, negative_slope: float) -> Plan:
         dx = self._buffer("dx", dy.shape)
-        return partial(self.loops(dy.size).activate_backward, _flat(dy), _flat(x), negative_slope, _flat(dx)), dx
+        return partial(self.loops(dy.size).activate_backward, flat(dy), flat(x), negative_slope, flat(dx)), dx
 
     @prepared
     def relu(self, x: Array, *, out: None = None) -> Plan:
@@ -92,14 +92,14 @@ class CompiledLoops(HandWritten):
     ) -> Plan:
         y, mask = self._buffer("y", x.shape), self._buffer("mask", x.shape, np.uint8)
         keep, factor = _chances(p)
-        loop, flat_x, flat_y, flat_mask = self.loops(x.size).dropout, _flat(x), _flat(y), _flat(mask)
+        loop, flat_x, flat_y, flat_mask = self.loops(x.size).dropout, flat(x), flat(y), flat(mask)
         return lambda: loop(flat_x, keep, factor, self._next_key(), flat_y, flat_mask), (y, (mask, factor))
 
     @prepared
     def dropout_backward(self, dy: Array, saved: Any, *, out: None = None) -> Plan:
         mask, factor = saved
         dx = self._buffer("dx", dy.shape)
-        return partial(self.loops(dy.size).dropout_backward, _flat(dy), _flat(mask), factor, _flat(dx)), dx
+        return partial(self.loops(dy.size).dropout_backward, flat(dy), flat(mask), factor, flat(dx)), dx
 
     # --------------------------------------------------------------------------------- bias_act, channel_sum
 
@@ -140,7 +140,7 @@ class CompiledLoops(HandWritten):
         return call, (dx, dbias, dx) if has_residual else (dx, dbias)
 
     def _sum(self, x: Array, channel_axis: int) -> Plan:
-        layout = _Layout(x.shape, channel_axis)
+        layout = Layout(x.shape, channel_axis)
         sums = self._buffer("sums", (layout.channels,))
         loops = self.loops(x.size)
         return partial(loops.sum_planes if layout.planes else loops.sum_rows, layout.view(x), sums), sums
@@ -175,7 +175,7 @@ class CompiledLoops(HandWritten):
     ) -> Plan:
         if pre_bias is not None:
             raise NotImplementedError("pre_bias")
-        layout = _Layout(x.shape, channel_axis)
+        layout = Layout(x.shape, channel_axis)
         tail = _tail(activation, dropout if training else 0.0)
         y = self._buffer("y", x.shape)
         mean, invstd = (self._buffer(role, (layout.channels,)) for role in ("mean", "invstd"))
@@ -291,7 +291,7 @@ class CompiledLoops(HandWritten):
         after: tuple[float, ...],
     ) -> Plan:
         """A loop over each parameter; the factor of its gradient is between the other numbers."""
-        flat = [tuple(map(_flat, each)) for each in zip(*arrays, strict=True)]
+        flat = [tuple(map(flat, each)) for each in zip(*arrays, strict=True)]
         loops = [partial(getattr(self.loops(each[0].size), loop), *each, *before) for each in flat]
         grads = [each[1] for each in flat]
 
@@ -304,7 +304,7 @@ class CompiledLoops(HandWritten):
         return update, None
 
 
-class _Layout:
+class Layout:
     """Arrays as (rows, channels), or as (batch, channels, pixels) planes."""
 
     def __init__(self, shape: tuple[int, ...], channel_axis: int) -> None:

@@ -217,6 +217,10 @@ class _Operations:
     def softplus(self, x: Traced, beta: float = 1.0, threshold: float = 20.0, *, out: None = None) -> Traced:
         return self.np.where(beta * x > threshold, x, self.jax.nn.softplus(beta * x) / beta)
 
+    def prelu(self, x: Traced, weight: Traced, *, channel_axis: int = 1, out: None = None) -> Traced:
+        slopes = weight if weight.size == 1 else per_channel(weight, x.ndim, channel_axis)
+        return self.np.where(x > 0, x, slopes * x)
+
     def dropout(
         self, x: Traced, p: float = 0.5, training: bool = True, *, rng: Any = None, first: int = 0, out: None = None
     ) -> tuple[Traced, None]:

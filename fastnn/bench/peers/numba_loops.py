@@ -95,51 +95,153 @@ def activate_backward(dy, x, slope, dx):
         dx[i] = dy[i] if x[i] > 0 else s * dy[i]
 
 
-def sigmoid(x, y):
-    one = np.float32(1)
+_ZERO, _HALF, _ONE, _THREE, _SIX = map(np.float32, (0, 0.5, 1, 3, 6))
+_ROOT_HALF, _DENSITY = np.float32(math.sqrt(0.5)), np.float32(1 / math.sqrt(2 * math.pi))
+_SCALE, _SCALED_ALPHA = np.float32(1.0507009873554805), np.float32(1.0507009873554805 * 1.6732632423543772)
+
+
+@njit(fastmath=True)
+def _gate(v):
+    return _ONE / (_ONE + math.exp(-v))
+
+
+@njit(fastmath=True)
+def _normal(v):
+    return _HALF * (_ONE + math.erf(v * _ROOT_HALF))
+
+
+@njit(fastmath=True)
+def _mish_gate(v):
+    return math.tanh(math.log1p(math.exp(v)))
+
+
+# Value at v and slope, a and b being the parameters; the slope at the output of the first seven, at v of the others.
+_FORMULAS = {
+    "sigmoid": (lambda v, a, b: _gate(v), lambda y, a, b: y * (_ONE - y)),
+    "tanh": (lambda v, a, b: math.tanh(v), lambda y, a, b: _ONE - y * y),
+    "elu": (lambda v, a, b: v if v > 0 else a * (math.exp(v) - _ONE), lambda y, a, b: _ONE if y > 0 else y + a),
+    "selu": (
+        lambda v, a, b: _SCALE * v if v > 0 else _SCALED_ALPHA * (math.exp(v) - _ONE),
+        lambda y, a, b: _SCALE if y > 0 else y + _SCALED_ALPHA,
+    ),
+    "celu": (
+        lambda v, a, b: v if v > 0 else a * (math.exp(v / a) - _ONE),
+        lambda y, a, b: _ONE if y > 0 else y / a + _ONE,
+    ),
+    "hardtanh": (lambda v, a, b: min(max(v, a), b), lambda y, a, b: _ONE if a < y < b else _ZERO),
+    "relu6": (lambda v, a, b: min(max(v, _ZERO), _SIX), lambda y, a, b: _ONE if 0 < y < 6 else _ZERO),
+    "gelu": (lambda v, a, b: v * _normal(v), lambda v, a, b: _normal(v) + v * _DENSITY * math.exp(-_HALF * v * v)),
+    "silu": (lambda v, a, b: v * _gate(v), lambda v, a, b: _gate(v) * (_ONE + v * (_ONE - _gate(v)))),
+    "mish": (
+        lambda v, a, b: v * _mish_gate(v),
+        lambda v, a, b: _mish_gate(v) + v * (_ONE - _mish_gate(v) * _mish_gate(v)) * _gate(v),
+    ),
+    "softplus": (
+        lambda v, a, b: v if v * a > b else math.log1p(math.exp(v * a)) / a,
+        lambda v, a, b: _ONE if v * a > b else _gate(v * a),
+    ),
+    "softsign": (lambda v, a, b: v / (_ONE + abs(v)), lambda v, a, b: _ONE / ((_ONE + abs(v)) * (_ONE + abs(v)))),
+    "hardsigmoid": (
+        lambda v, a, b: min(max(v + _THREE, _ZERO), _SIX) / _SIX,
+        lambda v, a, b: _ONE / _SIX if -3 < v < 3 else _ZERO,
+    ),
+    "hardswish": (
+        lambda v, a, b: v * min(max(v + _THREE, _ZERO), _SIX) / _SIX,
+        lambda v, a, b: _ZERO if v <= -3 else _ONE if v >= 3 else v / _THREE + _HALF,
+    ),
+    "logsigmoid": (
+        lambda v, a, b: min(v, _ZERO) - math.log1p(math.exp(-abs(v))),
+        lambda v, a, b: _ONE - _gate(v),
+    ),
+    "threshold": (lambda v, a, b: v if v > a else b, lambda v, a, b: _ONE if v > a else _ZERO),
+}
+
+
+def _elementwise(name):
+    value, slope = map(njit(fastmath=True), _FORMULAS[name])
+
+    def forward(x, a, b, y):
+        p, q = np.float32(a), np.float32(b)
+        for i in prange(x.size):
+            y[i] = value(x[i], p, q)
+
+    def backward(dy, x, a, b, dx):
+        p, q = np.float32(a), np.float32(b)
+        for i in prange(x.size):
+            dx[i] = dy[i] * slope(x[i], p, q)
+
+    forward.__name__, backward.__name__ = name, f"{name}_backward"
+    return forward, backward
+
+
+def prelu_rows(x, weight, y):
+    rows, channels = x.shape
+    for i in prange(rows):
+        for j in range(channels):
+            y[i, j] = x[i, j] if x[i, j] > 0 else weight[j] * x[i, j]
+
+
+def prelu_planes(x, weight, y):
+    batch, channels, pixels = x.shape
+    for plane in prange(batch * channels):
+        n, c = plane // channels, plane % channels
+        for k in range(pixels):
+            y[n, c, k] = x[n, c, k] if x[n, c, k] > 0 else weight[c] * x[n, c, k]
+
+
+def prelu_backward(dy, x, slope, dx):
+    """One slope; its gradient is returned."""
+    s, total = np.float32(slope), np.float32(0)
     for i in prange(x.size):
-        y[i] = one / (one + math.exp(-x[i]))
+        dx[i] = dy[i] if x[i] > 0 else s * dy[i]
+        total += np.float32(0) if x[i] > 0 else dy[i] * x[i]
+    return total
 
 
-def sigmoid_backward(dy, y, dx):
-    for i in prange(y.size):
-        dx[i] = dy[i] * y[i] * (np.float32(1) - y[i])
+def prelu_backward_rows(dy, x, weight, dx, dweight):
+    rows, channels = dy.shape
+    parts = min(_PARTS, rows)
+    sums = np.zeros((parts, channels), np.float32)
+    for k in prange(parts):
+        begin, end = _part(k, parts, rows)
+        for i in range(begin, end):
+            for j in range(channels):
+                dx[i, j] = dy[i, j] if x[i, j] > 0 else weight[j] * dy[i, j]
+                sums[k, j] += np.float32(0) if x[i, j] > 0 else dy[i, j] * x[i, j]
+    _add_parts(sums, dweight)
 
 
-def tanh(x, y):
-    for i in prange(x.size):
-        y[i] = math.tanh(x[i])
+def prelu_backward_planes(dy, x, weight, dx, dweight):
+    batch, channels, pixels = dy.shape
+    for c in prange(channels):
+        total, s = 0.0, weight[c]
+        for n in range(batch):
+            part = np.float32(0)
+            for k in range(pixels):
+                dx[n, c, k] = dy[n, c, k] if x[n, c, k] > 0 else s * dy[n, c, k]
+                part += np.float32(0) if x[n, c, k] > 0 else dy[n, c, k] * x[n, c, k]
+            total += part
+        dweight[c] = total
 
 
-def tanh_backward(dy, y, dx):
-    for i in prange(y.size):
-        dx[i] = dy[i] * (np.float32(1) - y[i] * y[i])
+def maxout(x, y, places):
+    units, pieces, inner = x.shape
+    for u in prange(units):
+        for i in range(inner):
+            best, place = x[u, 0, i], 0
+            for j in range(1, pieces):
+                if x[u, j, i] > best:
+                    best, place = x[u, j, i], j
+            y[u, i] = best
+            places[u, i] = place
 
 
-def gelu(x, y):
-    half, scale = np.float32(0.5), np.float32(math.sqrt(0.5))
-    for i in prange(x.size):
-        y[i] = half * x[i] * (np.float32(1) + math.erf(x[i] * scale))
-
-
-def gelu_backward(dy, x, dx):
-    half, scale, density = np.float32(0.5), np.float32(math.sqrt(0.5)), np.float32(1 / math.sqrt(2 * math.pi))
-    for i in prange(x.size):
-        v = x[i]
-        dx[i] = dy[i] * (half * (np.float32(1) + math.erf(v * scale)) + v * density * math.exp(-half * v * v))
-
-
-def silu(x, y):
-    one = np.float32(1)
-    for i in prange(x.size):
-        y[i] = x[i] / (one + math.exp(-x[i]))
-
-
-def silu_backward(dy, x, dx):
-    one = np.float32(1)
-    for i in prange(x.size):
-        gate = one / (one + math.exp(-x[i]))
-        dx[i] = dy[i] * gate * (one + x[i] * (one - gate))
+def maxout_backward(dy, places, dx):
+    units, pieces, inner = dx.shape
+    for u in prange(units):
+        for j in range(pieces):
+            for i in range(inner):
+                dx[u, j, i] = dy[u, i] if places[u, i] == j else np.float32(0)
 
 
 def dropout(x, keep, factor, key, y, mask):
@@ -443,14 +545,14 @@ def adam(p, g, m, v, rate, shrink, clip, decay, beta1, beta2, root, eps):
 _LOOPS = (
     activate,
     activate_backward,
-    sigmoid,
-    sigmoid_backward,
-    tanh,
-    tanh_backward,
-    gelu,
-    gelu_backward,
-    silu,
-    silu_backward,
+    *(loop for name in _FORMULAS for loop in _elementwise(name)),
+    prelu_rows,
+    prelu_planes,
+    prelu_backward,
+    prelu_backward_rows,
+    prelu_backward_planes,
+    maxout,
+    maxout_backward,
     dropout,
     dropout_backward,
     bias_act,

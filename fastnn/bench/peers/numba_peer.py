@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from fastnn.bench.peers.base import Plan, prepared
 from fastnn.bench.peers.common import NUMPY_CAP, Array
-from fastnn.bench.peers.compiled import CompiledLoops
+from fastnn.bench.peers.compiled import CompiledLoops, Layout, flat
+from fastnn.functional.activations import ACTIVATIONS
 
 SMALL = 1 << 14
 """Elements below which numba's users do without threads: starting them costs more."""
@@ -32,45 +37,42 @@ class Numba(CompiledLoops):
     def loops(self, elements: int) -> Any:
         return self._serial if elements < SMALL else self._parallel
 
-    def _elementwise(self, loop: str, role: str, *arrays: Array) -> Plan:
-        result = self._buffer(role, arrays[0].shape)
-        return partial(getattr(self.loops(result.size), loop), *arrays, result), result
+    @prepared
+    def prelu(self, x: Array, weight: Array, *, channel_axis: int = 1, out: None = None) -> Plan:
+        if weight.size == 1:
+            return self._activate(x, float(weight[0]))
+        layout, y = Layout(x.shape, channel_axis), self._buffer("y", x.shape)
+        loops = self.loops(x.size)
+        loop = loops.prelu_planes if layout.planes else loops.prelu_rows
+        return partial(loop, layout.view(x), weight, layout.view(y)), y
 
     @prepared
-    def sigmoid(self, x: Array, *, out: None = None) -> Plan:
-        return self._elementwise("sigmoid", "y", x)
+    def prelu_backward(self, dy: Array, x: Array, weight: Array, *, channel_axis: int = 1, out: None = None) -> Plan:
+        dx, loops = self._buffer("dx", dy.shape), self.loops(dy.size)
+        if weight.size == 1:
+            loop = partial(loops.prelu_backward, flat(dy), flat(x), float(weight[0]), flat(dx))
+            return lambda: (dx, np.array([loop()])), None
+        layout, dweight = Layout(x.shape, channel_axis), self._buffer("dweight", weight.shape)
+        loop = loops.prelu_backward_planes if layout.planes else loops.prelu_backward_rows
+        return partial(loop, layout.view(dy), layout.view(x), weight, layout.view(dx), dweight), (dx, dweight)
 
     @prepared
-    def sigmoid_backward(self, dy: Array, x: Array, *, output: bool = False, out: None = None) -> Plan:
-        if not output:
-            raise NotImplementedError("from the input")
-        return self._elementwise("sigmoid_backward", "dx", dy, x)
+    def maxout(self, x: Array, pieces: int, axis: int = 1, *, out: None = None) -> Plan:
+        if axis != 1:
+            raise NotImplementedError("channels elsewhere")
+        shape = (x.shape[0], x.shape[1] // pieces, *x.shape[2:])
+        y, places = self._buffer("y", shape), self._buffer("places", shape, np.uint8)
+        inner = math.prod(shape[2:])
+        units = (part.reshape(-1, inner) for part in (y, places))
+        return partial(self.loops(x.size).maxout, x.reshape(-1, pieces, inner), *units), (y, (places, x.shape, pieces))
 
     @prepared
-    def tanh(self, x: Array, *, out: None = None) -> Plan:
-        return self._elementwise("tanh", "y", x)
-
-    @prepared
-    def tanh_backward(self, dy: Array, x: Array, *, output: bool = False, out: None = None) -> Plan:
-        if not output:
-            raise NotImplementedError("from the input")
-        return self._elementwise("tanh_backward", "dx", dy, x)
-
-    @prepared
-    def gelu(self, x: Array, *, out: None = None) -> Plan:
-        return self._elementwise("gelu", "y", x)
-
-    @prepared
-    def gelu_backward(self, dy: Array, x: Array, *, out: None = None) -> Plan:
-        return self._elementwise("gelu_backward", "dx", dy, x)
-
-    @prepared
-    def silu(self, x: Array, *, out: None = None) -> Plan:
-        return self._elementwise("silu", "y", x)
-
-    @prepared
-    def silu_backward(self, dy: Array, x: Array, *, out: None = None) -> Plan:
-        return self._elementwise("silu_backward", "dx", dy, x)
+    def maxout_backward(self, dy: Array, saved: Any, *, out: None = None) -> Plan:
+        places, shape, pieces = saved
+        dx = self._buffer("dx", shape)
+        inner = math.prod(shape[2:])
+        units = (part.reshape(-1, inner) for part in (dy, places))
+        return partial(self.loops(dx.size).maxout_backward, *units, dx.reshape(-1, pieces, inner)), dx
 
     def _along_rows(self, loop: str, role: str, axis: int, *arrays: Array) -> Plan:
         result = self._buffer(role, arrays[0].shape)
@@ -94,3 +96,36 @@ class Numba(CompiledLoops):
     @prepared
     def log_softmax_backward(self, dy: Array, y: Array, axis: int = -1, *, out: None = None) -> Plan:
         return self._along_rows("log_softmax_backward", "dx", axis, dy, y)
+
+
+def _activation(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The operations of an activation, whose loops take its parameters; backward in the form that is usual."""
+    entry = ACTIVATIONS[name]
+    from_output = entry.default_spec.from_output
+
+    def numbers(given: dict[str, float]) -> tuple[float, ...]:
+        return (*(entry.defaults | given).values(), 0.0, 0.0)[:2]
+
+    @prepared
+    def forward(self: Numba, x: Array, *, out: None = None, **given: float) -> Plan:
+        y = self._buffer("y", x.shape)
+        return partial(getattr(self.loops(x.size), name), flat(x), *numbers(given), flat(y)), y
+
+    @prepared
+    def backward(self: Numba, dy: Array, x: Array, *, output: bool = False, out: None = None, **given: float) -> Plan:
+        if output != from_output:
+            raise NotImplementedError("the other form")
+        dx = self._buffer("dx", x.shape)
+        return partial(
+            getattr(self.loops(x.size), f"{name}_backward"), flat(dy), flat(x), *numbers(given), flat(dx)
+        ), dx
+
+    return forward, backward
+
+
+for _name in (
+    *("sigmoid", "tanh", "elu", "selu", "celu", "hardtanh", "relu6"),
+    *("gelu", "silu", "mish", "softplus", "softsign", "hardsigmoid", "hardswish", "logsigmoid", "threshold"),
+):
+    for _suffix, _operation in zip(("", "_backward"), _activation(_name), strict=True):
+        setattr(Numba, _name + _suffix, _operation)

@@ -203,6 +203,30 @@ class NumpyIdiomatic(NumpyWindows, HandWritten):
     ) -> Plan:
         return lambda: dy * (x > threshold), None
 
+    @prepared
+    def prelu(self, x: Array, weight: Array, *, channel_axis: int = 1, out: Array | None = None) -> Plan:
+        slopes = weight if weight.size == 1 else per_channel(weight, x.ndim, channel_axis)
+        return lambda: np.where(x > 0, x, slopes * x), None
+
+    @prepared
+    def prelu_backward(
+        self, dy: Array, x: Array, weight: Array, *, channel_axis: int = 1, out: Array | None = None
+    ) -> Plan:
+        if weight.size == 1:
+            return lambda: (np.where(x > 0, dy, weight * dy), np.vdot(dy, np.minimum(x, 0)).reshape(1)), None
+        slopes, axes = per_channel(weight, x.ndim, channel_axis), other_axes(x.ndim, channel_axis)
+        return lambda: (np.where(x > 0, dy, slopes * dy), (dy * np.minimum(x, 0)).sum(axis=axes)), None
+
+    def maxout(self, x: Array, pieces: int, axis: int = 1, *, out: Array | None = None) -> tuple[Array, Any]:
+        units = x.reshape(*x.shape[:axis], -1, pieces, *x.shape[axis + 1 :])
+        y = units.max(axis=axis + 1, keepdims=True)
+        return y.squeeze(axis + 1), (units == y, x.shape, axis)
+
+    def maxout_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> Array:
+        taken, shape, axis = saved
+        dx: Array = (np.expand_dims(dy, axis + 1) * taken).reshape(shape)
+        return dx
+
     def _epilogue(self, v: Array, residual: Any, activation: Any, p: float, rng: Any) -> tuple[Array, Any]:
         if residual is not None:
             v = v + residual

@@ -165,6 +165,26 @@ class TorchEager(TorchPeer):
     ) -> Tensor:
         return self._aten.threshold_backward.default(dy, x, threshold)
 
+    def prelu(self, x: Tensor, weight: Tensor, *, channel_axis: int = 1, out: None = None) -> Tensor:
+        return self.torch.nn.functional.prelu(x, weight)
+
+    def prelu_backward(
+        self, dy: Tensor, x: Tensor, weight: Tensor, *, channel_axis: int = 1, out: None = None
+    ) -> tuple[Tensor, Tensor]:
+        one = weight.numel() == 1
+        dx, products = self._aten._prelu_kernel_backward.default(dy, x, weight if one else _per_channel(weight, x.ndim))
+        return dx, products.sum().view(1) if one else products.sum(_other_axes(x))
+
+    def maxout(self, x: Tensor, pieces: int, axis: int = 1, *, out: None = None) -> tuple[Tensor, Any]:
+        y, places = x.unflatten(axis, (-1, pieces)).max(axis + 1)
+        return y, (places.unsqueeze(axis + 1), pieces, axis)
+
+    def maxout_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> Tensor:
+        places, pieces, axis = saved
+        dy = dy.unsqueeze(axis + 1)
+        shape = (*dy.shape[: axis + 1], pieces, *dy.shape[axis + 2 :])
+        return dy.new_zeros(shape).scatter_(axis + 1, places, dy).flatten(axis, axis + 1)
+
     # Steps of the chains below. `role` names the buffer of the result, where there are buffers.
 
     def _add(self, role: str, a: Tensor, b: Tensor) -> Tensor:
