@@ -2,6 +2,7 @@
 #include "kernels/noise.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/optimizers.hpp"
+#include "kernels/sample_norm.hpp"
 #include "kernels/softmax.hpp"
 
 #ifndef FASTNN_LEVEL
@@ -33,7 +34,10 @@ constexpr Kernels<T> kernels() {
           optimizer_count<T>,
           drop_channels<T>,
           alpha_dropout<T>,
-          noise<T>};
+          noise<T>,
+          row_norm<T>,
+          row_norm_gradient<T>,
+          group_gradient<T>};
 }
 
 }  // namespace

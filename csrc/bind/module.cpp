@@ -13,6 +13,7 @@ void bind_activations(pybind11::module_& m);
 void bind_bias_act(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
+void bind_sample_norm(pybind11::module_& m);
 void bind_losses(pybind11::module_& m);
 void bind_optimizers(pybind11::module_& m);
 void bind_capsules(pybind11::module_& m);
@@ -32,6 +33,7 @@ PYBIND11_MODULE(_core, m) {
   fastnn::bind_bias_act(m);
   fastnn::bind_dropout(m);
   fastnn::bind_norm(m);
+  fastnn::bind_sample_norm(m);
   fastnn::bind_losses(m);
   fastnn::bind_optimizers(m);
   fastnn::bind_capsules(m);

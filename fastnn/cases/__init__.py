@@ -12,7 +12,7 @@ Ops update running statistics, parameters and random positions in place: take fr
 
 from __future__ import annotations
 
-from fastnn.cases import activations, linear, losses, norm, optim, reductions, regularization
+from fastnn.cases import activations, linear, losses, norm, optim, reductions, regularization, sample_norm
 from fastnn.cases.activations import ActivationCase
 from fastnn.cases.base import TOLERANCES, Case, Inputs, Outputs, Work, allowed_error, as_type
 from fastnn.cases.epilogues import Epilogue
@@ -22,6 +22,7 @@ from fastnn.cases.norm import BatchNormCase
 from fastnn.cases.optim import MODELS, OptimizerCase
 from fastnn.cases.reductions import ChannelSumCase
 from fastnn.cases.regularization import DropoutCase, NoiseCase
+from fastnn.cases.sample_norm import SampleNormCase
 
 __all__ = [
     "CASES",
@@ -39,13 +40,14 @@ __all__ = [
     "NoiseCase",
     "OptimizerCase",
     "Outputs",
+    "SampleNormCase",
     "Work",
     "allowed_error",
     "as_type",
     "by_name",
 ]
 
-_FAMILIES = (activations, linear, norm, regularization, reductions, losses, optim)
+_FAMILIES = (activations, linear, norm, sample_norm, regularization, reductions, losses, optim)
 
 CASES: tuple[Case, ...] = tuple(case for family in _FAMILIES for case in family.rows())
 """All cases: what the `rows` of each family give."""

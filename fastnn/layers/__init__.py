@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn.layers.activation import CLASSES, Activation
-from fastnn.layers.dropout import Dropout, Flatten
-from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.dropout import (
     AlphaDropout,
     Dropout,
@@ -17,9 +15,10 @@ from fastnn.layers.dropout import (
     GaussianNoise,
     Stochastic,
 )
-from fastnn.layers.linear import Linear
+from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from fastnn.layers.sample_norm import GroupNorm, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, LayerNorm, RMSNorm
 from fastnn.layers.sequential import Sequential
 from fastnn.layers.statistics import recalibrate
 
@@ -35,14 +34,20 @@ __all__ = [
     "Dropout3d",
     "Flatten",
     "GaussianNoise",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
     "Linear",
     "Module",
     "Parameter",
+    "RMSNorm",
     "Saved",
     "Sequential",
+    "Stochastic",
     "WeightNorm",
     "recalibrate",
-    "Stochastic",
     *CLASSES,
 ]
 

@@ -12,11 +12,11 @@ from fastnn.layers.activation import Activation
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.linear import Linear
 from fastnn.layers.module import Module, Saved
-from fastnn.layers.norm import BatchNorm
+from fastnn.layers.norm import Norm
 
 __all__ = ["Chain", "find_chains"]
 
-_STAGES: tuple[type[Module], ...] = (Linear, BatchNorm, Activation, Dropout)
+_STAGES: tuple[type[Module], ...] = (Linear, Norm, Activation, Dropout)
 
 
 def _stage(layer: Module) -> int | None:
@@ -31,10 +31,11 @@ def _stage(layer: Module) -> int | None:
 
 
 class Chain:
-    """Linear, batch norm, activation, dropout, each optional, in this order: one operation after the product.
+    """Linear, norm, activation, dropout, each optional, in this order: one operation after the product.
 
-    With batch norm it is `batch_norm` with the bias of the product as its `pre_bias`, else `bias_act`, which works
-    in place on the product.  The bits are those of the layers one by one.
+    With a norm it is the norm's, and batch norm takes the bias of the product as its `pre_bias`; before other norms
+    the bias is added by itself.  Without one it is `bias_act`, which works in place on the product.  The bits are
+    those of the layers one by one.
     """
 
     _fresh_dx = True
@@ -42,7 +43,7 @@ class Chain:
     def __init__(self, layers: tuple[Module, ...]) -> None:
         self.layers = layers
         self.linear = next((layer for layer in layers if isinstance(layer, Linear)), None)
-        self.norm = next((layer for layer in layers if isinstance(layer, BatchNorm)), None)
+        self.norm = next((layer for layer in layers if isinstance(layer, Norm)), None)
         self.spec = next((layer.spec for layer in layers if isinstance(layer, Activation)), None)
         self.dropout = next((layer for layer in layers if isinstance(layer, Dropout)), None)
 
@@ -58,10 +59,11 @@ class Chain:
             out = z if self.linear is not None and not (training and self._keeps_input()) else None
             y, kept = _backend.ops.bias_act(z, bias, training=training, out=out, **epilogue)
         else:
-            if bias is not None and self.norm.channel_axis % z.ndim != z.ndim - 1:
-                z, bias = _backend.ops.bias_act(z, bias, training=False, out=z)[0], None
-            out = None if training or self.linear is None else z
-            y, kept = self.norm.normalise(z, training, pre_bias=bias, out=out, **epilogue)
+            if bias is not None and self.norm.takes_pre_bias(z.ndim):
+                epilogue["pre_bias"] = bias
+            elif bias is not None:
+                z = _backend.ops.bias_act(z, bias, training=False, out=z)[0]
+            y, kept = self.norm.normalise(z, training, own=self.linear is not None, **epilogue)
         return y, Saved((None if self.linear is None else x, kept)) if training else None
 
     def _keeps_input(self) -> bool:
@@ -80,22 +82,25 @@ class Chain:
         if self.linear is None:
             return dx
         if self.linear.bias is not None:
-            if dbias is None:  # the bias was not along the channels of the norm
+            if dbias is None:  # the norm has not added it
                 dbias = _backend.ops.channel_sum(dx)
             self.linear.bias.set_grad(dbias, accumulate)
         return self.linear.product_backward(dx, x, accumulate, need_dx)
 
     def __str__(self) -> str:
+        steps = [] if self.linear is None else ["matmul"]
         epilogue = [] if self.spec is None else [self.spec.name]
         if self.dropout is not None:
             epilogue.append("dropout")
-        if self.norm is None:
-            name, bias = "bias_act", "bias"
-        else:
-            name, bias = "batch_norm", "pre_bias"
         if self.linear is not None and self.linear.bias is not None:
-            epilogue.insert(0, bias)
-        return f"{'' if self.linear is None else 'matmul, '}{name}({', '.join(epilogue)})"
+            if self.norm is None:
+                epilogue.insert(0, "bias")
+            elif self.norm.takes_pre_bias(2):
+                epilogue.insert(0, "pre_bias")
+            else:
+                steps.append("bias_act(bias)")
+        steps.append(f"{'bias_act' if self.norm is None else self.norm.op}({', '.join(epilogue)})")
+        return ", ".join(steps)
 
 
 def find_chains(layers: Iterable[Module]) -> list[Module | Chain]:

@@ -10,7 +10,17 @@ float64 or wider. Random masks are the kernels' masks bit for bit.  It checks no
 
 # ruff: noqa: F403 (each module lists what it exports)
 
-from fastnn.reference import activations, linear, losses, norm, optim, random, reductions, regularization
+from fastnn.reference import (
+    activations,
+    linear,
+    losses,
+    norm,
+    optim,
+    random,
+    reductions,
+    regularization,
+    sample_norm,
+)
 from fastnn.reference.activations import *
 from fastnn.reference.base import Saved
 from fastnn.reference.linear import *
@@ -20,8 +30,9 @@ from fastnn.reference.optim import *
 from fastnn.reference.random import *
 from fastnn.reference.reductions import *
 from fastnn.reference.regularization import *
+from fastnn.reference.sample_norm import *
 
-_FAMILIES = (activations, linear, losses, norm, optim, random, reductions, regularization)
+_FAMILIES = (activations, linear, losses, norm, optim, random, reductions, regularization, sample_norm)
 
 __all__ = ["Saved"]
 __all__ += [name for family in _FAMILIES for name in family.__all__]
