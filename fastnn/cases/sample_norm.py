@@ -56,7 +56,8 @@ class SampleNormCase(Case):
         if self.dims:
             among = (shape[-1] if self.dims == 1 else shape[-self.dims :],)
         elif op == "group_norm":
-            among = (groups_of(self.layout.channels(shape)),)
+            weight = inputs.get("weight")  # its length, as torch's peers have the channels of x first
+            among = (groups_of(self.layout.channels(shape) if weight is None else len(weight)),)
         y, saved = getattr(F, op)(inputs["x"], *among, **options)
         return {"y": y}, saved
 

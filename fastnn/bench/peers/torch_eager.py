@@ -296,6 +296,25 @@ class TorchEager(TorchPeer):
 
         return self._untailed(dy, saved, backward)
 
+    def rms_norm(
+        self, x: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None, *,
+        out: None = None, rng: Any = None, **tail: Any,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        axes = tuple(range(-len(shape), 0))
+        return self._tailed(self._aten._fused_rms_norm.default(x, shape, weight, eps), (x, axes, weight), tail)
+
+    def rms_norm_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> tuple[Tensor, ...]:
+        """Of elementwise operations: torch has no kernel for it on CPUs."""
+
+        def backward(dv: Tensor, x: Tensor, axes: tuple[int, ...], weight: Any, invroot: Tensor) -> Any:
+            xhat = x * invroot
+            dxhat = dv if weight is None else dv * weight
+            dx = (dxhat - xhat * (dxhat * xhat).mean(axes, keepdim=True)) * invroot
+            return dx, (dv * xhat).sum(tuple(range(dv.ndim - len(axes))))
+
+        return self._untailed(dy, saved, backward)
+
     def group_norm(
         self, x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
         channel_axis: int = 1, out: None = None, rng: Any = None, **tail: Any,
