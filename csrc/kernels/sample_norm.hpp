@@ -89,11 +89,26 @@ struct RowFactors {
   }
 };
 
+constexpr index kStretch = 256;  // elements between two fetches
+
+// Memory waits while rows in L1 are worked on: what comes after them is fetched meanwhile, where it is beyond the cache
+// ((4096, 768): 0.8 of the time; in cache it would be 1.15). next: nullptr for nothing.
+template <class T>
+FASTNN_INLINE void fetch(const T* next, index i, index n) {
+  if (!next) return;
+  next += i;
+  for (index l = 0; l < n; l += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(next + l);
+}
+
 template <class T>
 FASTNN_NOINLINE void normalise(const T* FASTNN_RESTRICT x, const RowFactors<T>& f, const T* FASTNN_RESTRICT weight,
-                               const T* FASTNN_RESTRICT bias, T* FASTNN_RESTRICT v, index n) {
+                               const T* FASTNN_RESTRICT bias, T* FASTNN_RESTRICT v, index n, const T* next) {
   const T hi = f.hi, lo = f.lo, invstd = f.invstd;
-  for (index i = 0; i < n; ++i) v[i] = (((x[i] - hi) - lo) * invstd) * weight[i] + bias[i];
+  for (index i = 0; i < n; i += kStretch) {
+    const index end = smaller(n, i + kStretch);
+    fetch(next, i, end - i);
+    for (index j = i; j < end; ++j) v[j] = (((x[j] - hi) - lo) * invstd) * weight[j] + bias[j];
+  }
 }
 
 template <class T>
@@ -138,7 +153,7 @@ void row_norm(const RowNorm<T>& a, index begin, index end) {
       T* const v = direct ? a.y + g : tail.values;
       for_row_parts(length, i, n, [&](index at, index count, index row, index column) {
         normalise(a.x + g + at, RowFactors<T>(a.mean, a.invstd, r + row), a.weight + column, a.bias + column, v + at,
-                  count);
+                  count, a.stream ? a.x + g + rows * length + at : static_cast<const T*>(nullptr));
       });
       if (!tail.empty()) tail.forward(g, n, a.stream ? v : a.y + g);
       if (a.stream) stream_block(v, a.y + g, n);
@@ -184,10 +199,16 @@ FASTNN_NOINLINE void add_row_sums(const T* FASTNN_RESTRICT x, const T* FASTNN_RE
 // dx = ((g - k1) - h * k2) * invstd; dx may be dz itself.
 template <class T>
 FASTNN_NOINLINE void row_gradient_loop(const T* FASTNN_RESTRICT x, const T* dz, const RowFactors<T>& f, T k1, T k2,
-                                       const T* FASTNN_RESTRICT weight, T* dx, index n) {
+                                       const T* FASTNN_RESTRICT weight, T* dx, index n, const T* next,
+                                       const T* next_dy) {
   const T hi = f.hi, lo = f.lo, invstd = f.invstd;
+  for (index i = 0; i < n; i += kStretch) {
+    const index end = smaller(n, i + kStretch);
+    fetch(next, i, end - i);
+    fetch(next_dy, i, end - i);
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i) dx[i] = ((dz[i] * weight[i] - k1) - (((x[i] - hi) - lo) * invstd) * k2) * invstd;
+    for (index j = i; j < end; ++j) dx[j] = ((dz[j] * weight[j] - k1) - (((x[j] - hi) - lo) * invstd) * k2) * invstd;
+  }
 }
 
 // The rows of a task; `columns` are the sums of a leaf, down the columns.
@@ -229,8 +250,9 @@ class RowGradient {
       const index n = smaller(block, count * length - i), g = start + i;
       T* const dx = stream ? tile : a_.dx + g;
       for_row_parts(length, i, n, [&](index at, index part, index row, index column) {
+        const index next = g + count * length + at;
         row_gradient_loop(a_.x + g + at, dz + i + at, factors(r + row), k1[row], k2[row], a_.weight + column, dx + at,
-                          part);
+                          part, a_.stream ? a_.x + next : nullptr, a_.stream ? a_.dy + next : nullptr);
       });
       if (stream) stream_block(tile, a_.dx + g, n);
     }
@@ -248,7 +270,8 @@ class RowGradient {
       const index n = smaller(block, size - i), g = start + i;
       if (a_.tail.activation >= 0)
         for_row_parts(length, i, n, [&](index at, index part, index row, index column) {
-          normalise(a_.x + g + at, factors(r + row), a_.weight + column, a_.bias + column, tail_.values + at, part);
+          normalise(a_.x + g + at, factors(r + row), a_.weight + column, a_.bias + column, tail_.values + at, part,
+                    static_cast<const T*>(nullptr));
         });
       tail_.backward(g, n, a_.dy + g, dz + i);
     }
