@@ -181,6 +181,31 @@ struct MaxoutGradient {
 
 constexpr index kMaxPieces = 256;  // their numbers fit in a byte
 
+// Rows normalised one by one: y = epilogue(((x - mean) * invstd) * weight + bias), weight and bias being rows as well.
+template <class T>
+struct RowNorm {
+  const T* x;
+  index length;
+  const T *weight, *bias;
+  double eps;
+  Epilogue<T> tail;
+  double *mean, *invstd;  // one per row; no mean: RMS norm, whose mean is 0
+  T* y;
+  bool stream;    // write past the cache
+  Leaves leaves;  // of kBandPlanes rows, as channels of one sample
+};
+
+template <class T>
+struct RowNormGradient {
+  const T *dy, *x;
+  index rows, length;
+  const T *weight, *bias;
+  const double *mean, *invstd;
+  Epilogue<T> tail;
+  T *dx, *dresidual;  // the last may be nullptr
+  bool stream;
+};
+
 // A run of one parameter tensor, its gradient and its optimizer state.
 template <class T>
 struct Span {
@@ -301,6 +326,14 @@ struct Kernels {
   void (*prelu)(const Forward<T>&, index begin, index end);  // flat elements
   void (*maxout)(const Maxout<T>&, index begin, index end);  // flat outputs
   void (*maxout_gradient)(const MaxoutGradient<T>&, index begin, index end);
+  // Norms within each sample. Rows [begin, end);
+  void (*row_norm)(const RowNorm<T>&, index begin, index end);
+  // leaves [leaf0, leaf1) of 32 rows, whose sums by column go to out: those for weight, then for bias. `columns` is as
+  // long as two rows, `scratch` as that for each level of the tree;
+  void (*row_norm_gradient)(const RowNormGradient<T>&, T* columns, double* scratch, index leaf0, index leaf1,
+                            double* out);
+  // dx = (dy * scale - k1) - (x - mean) * k2 of flat elements.
+  void (*group_gradient)(const Backward<T>&, index begin, index end);
 };
 
 struct KernelTable {

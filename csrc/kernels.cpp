@@ -4,6 +4,7 @@
 #include "kernels/norm.hpp"
 #include "kernels/optimizers.hpp"
 #include "kernels/prelu.hpp"
+#include "kernels/sample_norm.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/windows.hpp"
 
@@ -48,7 +49,10 @@ constexpr Kernels<T> kernels() {
           spread<T>,
           prelu<T>,
           maxout<T>,
-          maxout_gradient<T>};
+          maxout_gradient<T>,
+          row_norm<T>,
+          row_norm_gradient<T>,
+          group_gradient<T>};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""Batch norm in float32 where the mean is 1e5 times the standard deviation."""
+"""Norms in float32 where the mean is 1e5 times the standard deviation."""
 
 from __future__ import annotations
 
@@ -60,6 +60,30 @@ def test_large_mean_in_inference(shape: tuple[int, ...], axis: int) -> None:
     y, _ = F.batch_norm(x, mean, var, channel_axis=axis)
     want, _ = reference.batch_norm(x.astype(np.float64), mean, var, channel_axis=axis)
     assert np.abs(y - want).max() < 1e-5
+
+
+SAMPLE_NORMS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+    *(("layer_norm", shape, {"normalized_shape": shape[-1]}) for shape in ((64, 5), (33, 768), (5, 4099), (3, 20000))),
+    ("layer_norm", (9, 30, 40), {"normalized_shape": (30, 40)}),
+    ("group_norm", (3, 12, 7, 9), {"num_groups": 4}),
+    ("group_norm", (3, 12, 3, 3), {"num_groups": 4}),
+    ("group_norm", (2, 4, 70, 90), {"num_groups": 2}),
+    ("group_norm", (3, 7, 9, 12), {"num_groups": 4, "channel_axis": -1}),
+    ("instance_norm", (2, 3, 50, 60), {}),
+    ("instance_norm", (2, 50, 60, 3), {"channel_axis": -1}),
+]
+
+
+@pytest.mark.parametrize("op, shape, options", SAMPLE_NORMS)
+def test_large_mean_within_samples(op: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    x, dy = inputs(shape)
+    y, saved = getattr(F, op)(x, **options)
+    want, wide = getattr(reference, op)(x.astype(np.float64), **options)
+    assert np.abs(y - want).max() < 1e-5
+    gradients = getattr(F, f"{op}_backward")(dy, saved)
+    true = getattr(reference, f"{op}_backward")(dy.astype(float), wide)
+    for name, got, right in zip(("dx", "dweight", "dbias"), gradients, true, strict=True):
+        assert np.abs(got - right).max() < 1e-5 * np.abs(right).max(), name
 
 
 def test_loss_of_large_logits() -> None:

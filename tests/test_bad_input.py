@@ -62,6 +62,18 @@ def batch_norm_backward(a: Arrays, **kwargs: Any) -> Any:
     return F.batch_norm_backward(**{"dy": a.dy, "saved": batch_norm(a, weight=a.weight)[1], **kwargs})
 
 
+def layer_norm(a: Arrays, **kwargs: Any) -> Any:
+    return F.layer_norm(**{"x": a.x, "normalized_shape": 4, **kwargs})
+
+
+def layer_norm_backward(a: Arrays, **kwargs: Any) -> Any:
+    return F.layer_norm_backward(**{"dy": a.dy, "saved": layer_norm(a, weight=a.weight)[1], **kwargs})
+
+
+def group_norm(a: Arrays, **kwargs: Any) -> Any:
+    return F.group_norm(**{"x": a.x, "num_groups": 2, **kwargs})
+
+
 def dropout_backward(a: Arrays, **kwargs: Any) -> Any:
     return F.dropout_backward(**{"dy": a.dy, "saved": F.dropout(a.x)[1], **kwargs})
 
@@ -106,6 +118,16 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: batch_norm(a, running_mean=np.zeros(4, int), running_var=a.running_var), TypeError, "running_mean"),
     (lambda a: batch_norm(a, residual=a.wide), TypeError, "residual"),
     (lambda a: batch_norm_backward(a, dy=a.wide), TypeError, "dy"),
+    (lambda a: layer_norm(a, x=a.half), TypeError, "x"),
+    (lambda a: layer_norm(a, weight=a.weight.astype(np.float64)), TypeError, "weight"),
+    (lambda a: layer_norm(a, bias=a.bias.astype(np.float64)), TypeError, "bias"),
+    (lambda a: layer_norm(a, residual=a.wide), TypeError, "residual"),
+    *((lambda a, n=n: layer_norm(a, normalized_shape=n), TypeError, "normalized_shape") for n in (4.0, None, (2.0,))),
+    (lambda a: layer_norm_backward(a, dy=a.wide), TypeError, "dy"),
+    (lambda a: group_norm(a, x=a.integers), TypeError, "x"),
+    (lambda a: group_norm(a, num_groups=1.5), TypeError, "num_groups"),
+    (lambda a: F.rms_norm(a.x, 4, eps="small"), TypeError, "eps"),
+    (lambda a: F.instance_norm(a.x, a.weight.astype(np.float64)), TypeError, "weight"),
     (lambda a: F.dropout(a.integers), TypeError, "x"),
     (lambda a: dropout_backward(a, dy=a.wide), TypeError, "dy"),
     (lambda a: dropout_backward(a, dy=[1.0]), TypeError, "dy"),
@@ -154,6 +176,17 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: batch_norm(a, out=a.small), ValueError, "out"),
     (lambda a: batch_norm(a, channel_axis=2), ValueError, "channel_axis"),
     (lambda a: batch_norm_backward(a, dy=a.small), ValueError, "dy"),
+    *((lambda a, n=n: layer_norm(a, normalized_shape=n), ValueError, "normalized_shape") for n in (3, (), (4, 6), -4)),
+    (lambda a: layer_norm(a, normalized_shape=[1, 6, 4]), ValueError, "normalized_shape"),
+    (lambda a: layer_norm(a, weight=a.short), ValueError, "weight"),
+    (lambda a: layer_norm(a, bias=a.row), ValueError, "bias"),
+    (lambda a: layer_norm(a, normalized_shape=(6, 4), weight=a.weight), ValueError, "weight"),
+    (lambda a: layer_norm(a, residual=a.small), ValueError, "residual"),
+    (lambda a: layer_norm_backward(a, dy=a.small), ValueError, "dy"),
+    *((lambda a, n=n: group_norm(a, num_groups=n), ValueError, "num_groups") for n in (3, 8, 0, -2)),
+    *((lambda a, n=n: group_norm(a, channel_axis=n), ValueError, "channel_axis") for n in (0, 2, -3)),
+    (lambda a: group_norm(a, x=a.big), ValueError, "x"),
+    (lambda a: group_norm(a, weight=a.short), ValueError, "weight"),
     (lambda a: F.dropout(a.x, out=a.small), ValueError, "out"),
     (lambda a: dropout_backward(a, dy=a.small), ValueError, "dy"),
     (lambda a: F.channel_sum(a.x, out=a.short), ValueError, "out"),
@@ -203,6 +236,13 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: batch_norm(a, running_mean=a.c, running_var=a.c), ValueError, "running_mean"),
     (lambda a: batch_norm_backward(a, out=a.x), ValueError, "out"),
     (lambda a: batch_norm_backward(a, dy=a.head, out=a.tail), ValueError, "out"),
+    (lambda a: layer_norm(a, out=a.x), ValueError, "out"),
+    (lambda a: layer_norm(a, out=a.locked), ValueError, "out"),
+    (lambda a: layer_norm(a, residual=a.residual, out=a.residual), ValueError, "out"),
+    (lambda a: layer_norm(a, weight=a.head[0], out=a.head), ValueError, "out"),
+    (lambda a: layer_norm_backward(a, out=a.x), ValueError, "out"),
+    (lambda a: layer_norm_backward(a, dy=a.head, out=a.tail), ValueError, "out"),
+    (lambda a: group_norm(a, x=a.head, out=a.tail), ValueError, "out"),
     (lambda a: F.dropout(a.head, out=a.tail), ValueError, "out"),
     (lambda a: dropout_backward(a, out=a.locked), ValueError, "out"),
     (lambda a: F.channel_sum(a.head, out=a.big[:4]), ValueError, "out"),
@@ -224,6 +264,8 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     ),
     (lambda a: F.batch_norm_backward(a.dy, batch_norm(a, residual=a.out)[1], out=a.out), ValueError, "out"),
     (lambda a: F.bias_act_backward(a.dy, F.dropout(a.x)[1]), TypeError, "saved"),
+    (lambda a: F.rms_norm_backward(a.dy, layer_norm(a)[1]), TypeError, "saved"),
+    (lambda a: F.layer_norm_backward(a.dy, reference.layer_norm(a.x, 4)[1]), TypeError, "saved"),
     (lambda a: F.batch_norm_backward(a.dy, reference.batch_norm(a.x, training=True)[1]), TypeError, "saved"),
     (lambda a: reference.dropout_backward(a.dy, F.dropout(a.x)[1]), TypeError, "saved"),
     # scalars
@@ -257,6 +299,10 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     *((lambda a, p=p: F.bias_act(a.x, dropout=p), ValueError, "dropout") for p in (-0.1, 1.1, np.nan)),
     *((lambda a, p=p: batch_norm(a, dropout=p), ValueError, "dropout") for p in (-0.1, 1.1, np.nan)),
     *((lambda a, eps=eps: batch_norm(a, eps=eps), ValueError, "eps") for eps in (0.0, -1e-5, np.nan)),
+    *((lambda a, eps=eps: layer_norm(a, eps=eps), ValueError, "eps") for eps in (0.0, -1e-5, np.nan)),
+    *((lambda a, p=p: layer_norm(a, dropout=p), ValueError, "dropout") for p in (-0.1, 1.1, np.nan)),
+    (lambda a: layer_norm(a, activation="rellu"), ValueError, "activation"),
+    (lambda a: layer_norm(a, first=-1), ValueError, "first"),
     *((lambda a, m=m: batch_norm(a, momentum=m), ValueError, "momentum") for m in (-0.1, 1.1, np.nan)),
     (lambda a: batch_norm(a, nonfinite="ignore"), ValueError, "nonfinite"),
     *((lambda a, n=n: batch_norm(a, running_ddof=n), ValueError, "running_ddof") for n in (-1, 2)),

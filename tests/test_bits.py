@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -200,7 +201,7 @@ def _activate_backward(dy: Array, v: Array, activation: str | ActivationSpec | N
 
 
 class Unfused:
-    """`bias_act` and `batch_norm` out of single ops, each writing its whole result."""
+    """`bias_act` and the norms out of single ops, each writing its whole result."""
 
     @staticmethod
     def _epilogue(v: Array, residual: Any, activation: Any, dropout: float, rng: Any, training: bool) -> Any:
@@ -256,6 +257,27 @@ class Unfused:
         if has_pre_bias:
             gradients.append(F.channel_sum(gradients[0], channel_axis=channel_axis))
         return gradients
+
+    @classmethod
+    def _sample_norm(
+        cls, op: str, x: Array, *among: Any, residual: Any, activation: Any, dropout: float, rng: Any, out: None,
+        **options: Any,
+    ) -> Any:  # fmt: skip
+        v, norm = getattr(F, op)(x, *among, **options)
+        y, tail = cls._epilogue(v, residual, activation, dropout, rng, True)
+        return y, (op, norm, tail)
+
+    @classmethod
+    def _sample_norm_backward(cls, dy: Array, saved: Any, *, out: None) -> Any:
+        op, norm, tail = saved
+        g = cls._epilogue_backward(dy, tail)
+        gradients = getattr(F, f"{op}_backward")(g, norm)
+        return gradients if tail.residual is None else (*gradients, g)
+
+
+for _op in ("layer_norm", "rms_norm", "group_norm", "instance_norm"):
+    setattr(Unfused, _op, partial(Unfused._sample_norm, _op))
+    setattr(Unfused, f"{_op}_backward", Unfused._sample_norm_backward)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Single layers: values, gradients, modes, errors."""
 
+import ast
 import math
 from pathlib import Path
 
@@ -181,6 +182,55 @@ def test_frozen_batch_norm_inside_training_is_an_error():
     net[1].eval()
     with pytest.raises(RuntimeError, match=r"BatchNorm1d.*training mode"):
         net(random(4, 3))
+
+
+# ------------------------------------------------------------------------------------------------ other norms
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_other_norms_are_those_of_torch(number):
+    golden = np.load(GOLDEN / "sample_norm.npz")
+    name, arguments, options, _ = ast.literal_eval(str(golden["layers"][number]))
+    found = {key.partition(".")[2]: golden[key] for key in golden.files if key.startswith(f"{number}.")}
+    layer = getattr(layers, name)(*arguments, **options, dtype=np.float64)
+    parameters = dict(layer.named_parameters())
+    assert {"x", "dy", "y", "dx", *parameters, *(f"d{key}" for key in parameters)} == set(found)
+    for key, parameter in parameters.items():
+        parameter.data[...] = found[key]
+    close = {"rtol": 1e-10, "atol": 1e-11}
+    np.testing.assert_allclose(layer(found["x"]), found["y"], **close)
+    np.testing.assert_allclose(layer.backward(found["dy"]), found["dx"], **close)
+    for key, parameter in parameters.items():
+        np.testing.assert_allclose(parameter.grad, found[f"d{key}"], **close)
+    np.testing.assert_allclose(layer.predict(found["x"]), found["y"], **close)
+
+
+@pytest.mark.parametrize("layer", [layers.GroupNorm(2, 6, channel_axis=-1), layers.InstanceNorm2d(6, channel_axis=-1)])
+def test_other_norms_take_channels_last(layer):
+    first = layers.GroupNorm(2, 6) if isinstance(layer, layers.GroupNorm) else layers.InstanceNorm2d(6)
+    x = random(3, 4, 5, 6)
+    expected = np.moveaxis(first.predict(np.ascontiguousarray(np.moveaxis(x, -1, 1))), 1, -1)
+    np.testing.assert_allclose(layer.predict(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: layers.LayerNorm(0), ValueError, "normalized_shape: expected"),
+        (lambda: layers.LayerNorm(()), ValueError, "normalized_shape: expected"),
+        (lambda: layers.LayerNorm(1.5), TypeError, "normalized_shape: expected"),
+        (lambda: layers.LayerNorm(3, eps=0.0), ValueError, "eps: expected"),
+        (lambda: layers.RMSNorm(3, eps="x"), TypeError, "eps: expected"),
+        (lambda: layers.GroupNorm(4, 6), ValueError, "num_groups: expected"),
+        (lambda: layers.GroupNorm(2, 6)(random(2, 4)), ValueError, "x: expected"),
+        (lambda: layers.InstanceNorm1d(6)(random(2, 6)), ValueError, "x: expected"),
+        (lambda: layers.LayerNorm(3)(random(2, 4)), ValueError, "normalized_shape: expected"),
+        (lambda: layers.LayerNorm(3)([[1.0]]), TypeError, "x: expected"),
+    ],
+)
+def test_other_norms_refuse_what_does_not_fit(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 # ------------------------------------------------------------------------------------------------- activations

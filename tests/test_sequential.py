@@ -62,6 +62,49 @@ def test_every_chain_has_the_bits_of_its_layers(linear, norm, activation, dropou
     assert_same_bits(*nets, random(8, 12), random(8, 6 if linear else 12, seed=1))
 
 
+SAMPLE_NORMS = {
+    "layer": lambda: layers.LayerNorm(6),
+    "layer without bias": lambda: layers.LayerNorm(6, bias=False),
+    "not affine": lambda: layers.LayerNorm(6, elementwise_affine=False),
+    "rms": lambda: layers.RMSNorm(6),
+    "group": lambda: layers.GroupNorm(2, 6),
+    "group, channels last": lambda: layers.GroupNorm(3, 6, channel_axis=-1),
+}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("activation", [None, ReLU(), layers.GELU(), layers.Tanh()], ids=repr)
+@pytest.mark.parametrize("linear", [None, "bias", "no bias"])
+@pytest.mark.parametrize("norm", SAMPLE_NORMS)
+def test_chains_with_other_norms_have_the_bits_of_their_layers(norm, linear, activation, dropout):
+    def net(fuse):
+        rng = fnn.Generator(4)
+        made = [Linear(12, 6, bias=linear == "bias", rng=rng)] if linear else []
+        made += [SAMPLE_NORMS[norm](), *([activation] if activation else [])]
+        return Sequential(*made, *([Dropout(dropout, rng=rng)] if dropout else []), fuse=fuse)
+
+    fused = net(True)
+    assert len(fused._steps) == 1
+    assert_same_bits(fused, net(False), random(8, 12 if linear else 6), random(8, 6, seed=1))
+
+
+def test_images_go_through_norms_of_their_own():
+    def net(fuse):
+        made = [layers.InstanceNorm2d(6, affine=True), ReLU(), layers.GroupNorm(2, 6), layers.GELU(), Dropout(0.2)]
+        made += [layers.LayerNorm((6, 5, 5)), LeakyReLU(), Flatten(), Linear(150, 4, rng=fnn.Generator(1))]
+        return Sequential(*made, fuse=fuse)
+
+    x, dy = random(3, 6, 5, 5), random(3, 4)
+    fnn.manual_seed(0)
+    fused = net(True)
+    y, dx = fused(x), fused.backward(dy)
+    fnn.manual_seed(0)
+    plain = net(False)
+    assert y.tobytes() == plain(x).tobytes() and dx.tobytes() == plain.backward(dy).tobytes()
+    shown = [row.runs_as for row in fused.summary((3, 6, 5, 5)).rows if row.runs_as not in ("", "|")]
+    assert shown == ["instance_norm(relu)", "group_norm(gelu, dropout)", "layer_norm(leaky_relu)"]
+
+
 def deep(fuse, dtype=np.float32):
     rng = fnn.Generator(4)
     return Sequential(
@@ -256,6 +299,11 @@ def test_summary_shows_shapes_parameters_fusion_and_bytes():
     text = str(summary)
     for word in ("Linear(20, 30)", "(8, 30)", "907", f"{summary.nbytes:,}", "batch_norm(pre_bias, relu, dropout)"):
         assert word in text
+
+
+def test_summary_shows_a_bias_before_other_norms():
+    net = Sequential(Linear(20, 30), layers.LayerNorm(30), ReLU())
+    assert net.summary((8, 20)).rows[0].runs_as == "matmul, bias_act(bias), layer_norm(relu)"
 
 
 def test_fused_layers_keep_less():

@@ -287,3 +287,48 @@ def test_empty_lists_and_arrays() -> None:
     assert y.shape == (0, 3)
     dx, dbias = F.bias_act_backward(empty, F.bias_act(empty.copy(), np.ones(3, np.float32), activation="relu")[1])
     assert dx.shape == (0, 3) and (dbias == np.zeros(3)).all()
+
+
+@DTYPES
+@pytest.mark.parametrize("bad", [NAN, INF])
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [
+        ("layer_norm", {"normalized_shape": (5, 6, 6)}),
+        ("rms_norm", {"normalized_shape": (5, 6, 6)}),
+        ("group_norm", {"num_groups": 1}),
+        ("group_norm", {"num_groups": 1, "channel_axis": -1}),
+    ],
+)
+def test_nonfinite_samples_keep_to_themselves(dtype: Any, bad: float, op: str, options: dict[str, Any]) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 5, 6, 6)).astype(dtype)
+    x[1, 2, 3, 4] = bad
+    y, saved = getattr(F, op)(x, **options)
+    want, _ = getattr(reference, op)(x, **options)
+    assert np.array_equal(np.isnan(y), np.isnan(want)) and np.isfinite(np.delete(y, 1, axis=0)).all()
+    dx = getattr(F, f"{op}_backward")(np.ones_like(x), saved)[0]
+    assert np.isfinite(np.delete(dx, 1, axis=0)).all() and np.isnan(dx[1, 2, 3, 4])
+
+
+def test_constant_samples() -> None:
+    x = np.full((4, 6, 5, 5), 7.0, np.float32)
+    for op, options in (("layer_norm", {"normalized_shape": 5}), ("group_norm", {"num_groups": 3})):
+        y, saved = getattr(F, op)(x, **options)
+        assert (y == 0).all()
+        assert np.isfinite(getattr(F, f"{op}_backward")(np.ones_like(x), saved)[0]).all()
+    y, saved = F.rms_norm(np.zeros((3, 4)), 4)
+    assert (y == 0).all() and np.isfinite(F.rms_norm_backward(np.ones((3, 4)), saved)[0]).all()
+
+
+def test_norms_of_nothing() -> None:
+    for op, shape, options in (
+        ("layer_norm", (0, 4), {"normalized_shape": 4}),
+        ("layer_norm", (3, 0), {"normalized_shape": 0}),
+        ("rms_norm", (0, 4), {"normalized_shape": 4}),
+        ("group_norm", (0, 4, 3), {"num_groups": 2}),
+        ("group_norm", (2, 4, 0), {"num_groups": 2}),
+        ("instance_norm", (2, 0, 3), {}),
+    ):
+        y, saved = getattr(F, op)(np.zeros(shape), **options)
+        dx, *sums = getattr(F, f"{op}_backward")(y, saved)
+        assert dx.shape == shape and all((s == 0).all() for s in sums)

@@ -15,6 +15,7 @@ void bind_dropout(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
 void bind_softmax(pybind11::module_& m);
 void bind_piecewise(pybind11::module_& m);
+void bind_sample_norm(pybind11::module_& m);
 void bind_losses(pybind11::module_& m);
 void bind_optimizers(pybind11::module_& m);
 void bind_windows(pybind11::module_& m);
@@ -37,6 +38,7 @@ PYBIND11_MODULE(_core, m) {
   fastnn::bind_norm(m);
   fastnn::bind_softmax(m);
   fastnn::bind_piecewise(m);
+  fastnn::bind_sample_norm(m);
   fastnn::bind_losses(m);
   fastnn::bind_optimizers(m);
   fastnn::bind_windows(m);

@@ -73,6 +73,28 @@ struct BatchNormGradient {
   bool frozen;                                      // the statistics are constants, not functions of x
 };
 
+// Norm of groups of consecutive channels in each sample. A sample's elements are (outer, channels, inner).
+template <class T>
+struct GroupNorm {
+  index samples, groups;
+  View sample;
+  const T *x, *weight, *bias;  // the last two may be nullptr
+  double eps;
+  Epilogue<T> tail;
+  double *mean, *invstd;  // one entry per group of each sample
+  T* y;
+};
+
+template <class T>
+struct GroupNormGradient {
+  index samples, groups;
+  View sample;
+  const T *dy, *x, *weight, *bias;
+  const double *mean, *invstd;
+  Epilogue<T> tail;
+  T *dx, *dweight, *dbias, *dresidual;  // the last may be nullptr
+};
+
 // y = f(x); dx = dy f'(x) or, from the output, dy f'(f^-1(x)).
 template <class T>
 void activation(int id, const T* x, T* y, index n, T p0, T p1);
@@ -132,6 +154,16 @@ void noise(Noise<T> a, index n);
 // y = x * factor
 template <class T>
 void scale(const T* x, T factor, T* y, index n);
+
+// Weight and bias may be nullptr; `stream` and `leaves` are set here.
+template <class T>
+void row_norm(RowNorm<T> a, index rows);
+template <class T>
+void row_norm_gradient(RowNormGradient<T> a, T* dweight, T* dbias);
+template <class T>
+void group_norm(const GroupNorm<T>& a);
+template <class T>
+void group_norm_gradient(const GroupNormGradient<T>& a);
 
 // Along the channels of the view.
 template <class T>

@@ -20,6 +20,14 @@ inline Leaves cut_leaves(const View& view) {
   return leaves;
 }
 
+// Leaves of one task: tasks are aligned subtrees in memory order; four per thread even out their cost.
+inline index leaves_per_task(index leaves, index bands, int team) {
+  index size = 1;
+  while (size < kPart && size < leaves && (team == 1 || (leaves + 2 * size - 1) / (2 * size) * bands >= 4 * team))
+    size *= 2;
+  return size;
+}
+
 // Runs kernel(part) over all leaves and channels, the partial results merged by merge(parts, leaves_per_part, part)
 // into result[k * channels + c]; then finish(channel0, channel1) on what is ready, in the same parallel loop: serial
 // work between two regions lets the team fall asleep. Without a result the kernel is run for its elementwise work
@@ -30,12 +38,7 @@ void reduce(const Leaves& leaves, index results, double cost_ns, double* result,
   const index channels = leaves.view.channels;
   const index band = leaves.view.inner <= kRowForm ? kBandRows / std::max<index>(1, leaves.view.inner) : kBandPlanes;
   const index bands = (channels + band - 1) / band;
-  const int team = team_size(leaves.count * bands, cost_ns);
-  // Tasks are aligned subtrees in memory order; four per thread even out their cost.
-  index size = 1;
-  while (size < kPart && size < leaves.count &&
-         (team == 1 || (leaves.count + 2 * size - 1) / (2 * size) * bands >= 4 * team))
-    size *= 2;
+  const index size = leaves_per_task(leaves.count, bands, team_size(leaves.count * bands, cost_ns));
   const index groups = (leaves.count + size - 1) / size;
   const bool merged = result && groups > 1;
   Scratch<double> parts(merged ? groups * results * channels : 0);

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from fastnn import reference
 from fastnn.bench.peers import Peer
 from fastnn.bench.peers.base import Direction
-from fastnn.cases import BatchNormCase, BiasActCase, Case, DropoutCase, Inputs, NoiseCase
+from fastnn.cases import BatchNormCase, BiasActCase, Case, DropoutCase, Inputs, NoiseCase, SampleNormCase
 
 __all__ = ["check_ours", "check_peer"]
+
+FUSED = (BiasActCase, BatchNormCase, SampleNormCase)
+"""Producers with an epilogue."""
 
 SIGMAS = 5
 """Allowed distance of the share of kept elements from its expectation, in standard deviations."""
@@ -97,11 +100,11 @@ def _dropout(case: Case) -> float:
     """Probability to drop."""
     if isinstance(case, DropoutCase):
         return case.p
-    return case.epilogue.dropout if isinstance(case, (BiasActCase, BatchNormCase)) and case.training else 0.0
+    return case.epilogue.dropout if isinstance(case, FUSED) and case.training else 0.0
 
 
 def _without_dropout(case: Case) -> Case:
-    if isinstance(case, (BiasActCase, BatchNormCase)):
+    if isinstance(case, FUSED):
         return replace(case, epilogue=replace(case.epilogue, dropout=0.0))
     assert isinstance(case, DropoutCase)
     return replace(case, p=0.0)

@@ -6,11 +6,12 @@ from typing import Protocol
 
 from fastnn.bench.beyond import beyond_the_table
 from fastnn.bench.case_rows import CaseRow, elements
+from fastnn.bench.checks import FUSED
 from fastnn.bench.harness import Row
 from fastnn.bench.lineup import Bench, Lineup
 from fastnn.bench.step_rows import StepRow
 from fastnn.bench.steps import NETWORKS
-from fastnn.cases import CASES, BatchNormCase, BiasActCase, Case
+from fastnn.cases import CASES, BatchNormCase, Case
 
 __all__ = ["RowSpec", "all_rows", "representative", "usual"]
 
@@ -39,7 +40,7 @@ class RowSpec(Protocol):
 
 def usual(case: Case) -> bool:
     """Whether a default run includes the case: of the fused tails those that networks are made of."""
-    if not isinstance(case, (BiasActCase, BatchNormCase)):
+    if not isinstance(case, FUSED):
         return True
     tail = case.epilogue
     parts = (bool(tail.residual), tail.name, bool(tail.dropout))
@@ -51,7 +52,7 @@ def usual(case: Case) -> bool:
 
 def representative(case: Case) -> bool:
     """Whether it stands for the others of its op: of the fused tails, relu."""
-    return not isinstance(case, (BiasActCase, BatchNormCase)) or case.epilogue.label == "relu"
+    return not isinstance(case, FUSED) or case.epilogue.label == "relu"
 
 
 def _case_rows(quick: bool, everything: bool) -> list[RowSpec]:

@@ -21,6 +21,7 @@ from fastnn.cases import (
     piecewise,
     reductions,
     regularization,
+    sample_norm,
     softmax,
     windows,
 )
@@ -34,6 +35,7 @@ from fastnn.cases.optim import MODELS, OptimizerCase
 from fastnn.cases.piecewise import MaxoutCase, PreluCase
 from fastnn.cases.reductions import ChannelSumCase
 from fastnn.cases.regularization import DropoutCase, NoiseCase
+from fastnn.cases.sample_norm import SampleNormCase
 from fastnn.cases.softmax import SoftmaxCase
 from fastnn.cases.windows import WindowCase
 
@@ -56,6 +58,7 @@ __all__ = [
     "OptimizerCase",
     "Outputs",
     "PreluCase",
+    "SampleNormCase",
     "SoftmaxCase",
     "WindowCase",
     "Work",
@@ -69,6 +72,7 @@ _FAMILIES = (
     piecewise,
     linear,
     norm,
+    sample_norm,
     regularization,
     reductions,
     softmax,

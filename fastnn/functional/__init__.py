@@ -3,6 +3,7 @@
 Arrays are float32 or float64.  Inputs may be strided or read-only; `out` must be C-contiguous.  Producers
 (`bias_act`, `batch_norm`, `dropout`, `conv2d`, `max_pool2d`) return ``(y, saved)``; losses return ``(loss, gradient)``.
 (`bias_act`, `batch_norm`, `dropout`, `maxout`) return ``(y, saved)``; losses return ``(loss, gradient)``.
+(`bias_act`, the norms, `dropout`) return ``(y, saved)``; losses return ``(loss, gradient)``.
 The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has the same functions in
 plain NumPy.
 """
@@ -20,6 +21,7 @@ from fastnn.functional.norm import *
 from fastnn.functional.piecewise import *
 from fastnn.functional.reductions import *
 from fastnn.functional.regularization import *
+from fastnn.functional.sample_norm import *
 from fastnn.functional.softmax import *
 from fastnn.functional.windows import *
 

@@ -21,6 +21,7 @@ from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastnn.layers.piecewise import Maxout, PReLU
 from fastnn.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from fastnn.layers.sample_norm import GroupNorm, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, LayerNorm, RMSNorm
 from fastnn.layers.sequential import Sequential
 from fastnn.layers.softmax import LogSoftmax, Softmax
 from fastnn.layers.statistics import recalibrate
@@ -40,6 +41,11 @@ __all__ = [
     "Flatten",
     "GaussianNoise",
     "GlobalAvgPool2d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
     "Linear",
     "LogSoftmax",
     "MaxPool2d",
@@ -47,6 +53,7 @@ __all__ = [
     "Module",
     "PReLU",
     "Parameter",
+    "RMSNorm",
     "Saved",
     "Sequential",
     "Softmax",

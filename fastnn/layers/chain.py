@@ -11,12 +11,12 @@ from fastnn import _backend
 from fastnn.layers.activation import Activation
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.module import Module, Saved
-from fastnn.layers.norm import BatchNorm
+from fastnn.layers.norm import Norm
 from fastnn.layers.product import Product
 
 __all__ = ["Chain", "find_chains"]
 
-_STAGES: tuple[type[Module], ...] = (Product, BatchNorm, Activation, Dropout)
+_STAGES: tuple[type[Module], ...] = (Product, Norm, Activation, Dropout)
 
 
 def _stage(layer: Module) -> int | None:
@@ -31,10 +31,11 @@ def _stage(layer: Module) -> int | None:
 
 
 class Chain:
-    """A product, batch norm, activation, dropout, each optional, in this order: one operation after the product.
+    """A product, norm, activation, dropout, each optional, in this order: one operation after the product.
 
-    With batch norm it is `batch_norm` with the bias of the product as its `pre_bias`, else `bias_act`, which works
-    in place on the product.  The bits are those of the layers one by one.
+    With a norm it is the norm's, and batch norm takes the bias of the product as its `pre_bias`; before other norms
+    the bias is added by itself.  Without one it is `bias_act`, which works in place on the product.  The bits are
+    those of the layers one by one.
     """
 
     _fresh_dx = True
@@ -42,7 +43,7 @@ class Chain:
     def __init__(self, layers: tuple[Module, ...]) -> None:
         self.layers = layers
         self.product = next((layer for layer in layers if isinstance(layer, Product)), None)
-        self.norm = next((layer for layer in layers if isinstance(layer, BatchNorm)), None)
+        self.norm = next((layer for layer in layers if isinstance(layer, Norm)), None)
         self.spec = next((layer.spec for layer in layers if isinstance(layer, Activation)), None)
         self.dropout = next((layer for layer in layers if isinstance(layer, Dropout)), None)
 
@@ -58,10 +59,11 @@ class Chain:
             out = z if self.product is not None and not (training and self._keeps_input()) else None
             y, kept = _backend.ops.bias_act(z, bias, training=training, channel_axis=axis, out=out, **epilogue)
         else:
-            if bias is not None and (self.norm.channel_axis - axis) % z.ndim:
-                z, bias = _backend.ops.bias_act(z, bias, training=False, channel_axis=axis, out=z)[0], None
-            out = None if training or self.product is None else z
-            y, kept = self.norm.normalise(z, training, pre_bias=bias, out=out, **epilogue)
+            if bias is not None and self.norm.takes_pre_bias(z.ndim, axis):
+                epilogue["pre_bias"] = bias
+            elif bias is not None:
+                z = _backend.ops.bias_act(z, bias, training=False, channel_axis=axis, out=z)[0]
+            y, kept = self.norm.normalise(z, training, own=self.product is not None, **epilogue)
         return y, Saved((factors, kept)) if training else None
 
     def _keeps_input(self) -> bool:
@@ -80,23 +82,25 @@ class Chain:
         if self.product is None:
             return dx
         if self.product.bias is not None:
-            if dbias is None:  # the bias was not along the channels of the norm
+            if dbias is None:  # the norm has not added it
                 dbias = _backend.ops.channel_sum(dx, channel_axis=self.product.channel_axis)
             self.product.bias.set_grad(dbias, accumulate)
         return self.product.product_backward(dx, factors, accumulate, need_dx)
 
     def __str__(self) -> str:
+        steps = [] if self.product is None else [self.product.operation]
         epilogue = [] if self.spec is None else [self.spec.name]
         if self.dropout is not None:
             epilogue.append("dropout")
-        if self.norm is None:
-            name, bias = "bias_act", "bias"
-        else:
-            name, bias = "batch_norm", "pre_bias"
         if self.product is not None and self.product.bias is not None:
-            epilogue.insert(0, bias)
-        product = "" if self.product is None else f"{self.product.operation}, "
-        return f"{product}{name}({', '.join(epilogue)})"
+            if self.norm is None:
+                epilogue.insert(0, "bias")
+            elif self.norm.takes_pre_bias(self.product.ndim, self.product.channel_axis):
+                epilogue.insert(0, "pre_bias")
+            else:
+                steps.append("bias_act(bias)")
+        steps.append(f"{'bias_act' if self.norm is None else self.norm.op}({', '.join(epilogue)})")
+        return ", ".join(steps)
 
 
 def find_chains(layers: Iterable[Module]) -> list[Module | Chain]:

@@ -42,6 +42,7 @@ class Conv2d(Product):
     Kept for backward: x.  See `fastnn.functional.conv2d`.
     """
 
+    ndim = 4
     operation = "conv2d"
 
     def __init__(

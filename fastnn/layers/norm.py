@@ -1,4 +1,4 @@
-"""Batch normalisation."""
+"""What all norms are, and batch normalisation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastnn import _backend
 from fastnn._checks import check_array, check_dtype, check_index, check_number
 from fastnn.layers.module import Module, Parameter
 
-__all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+__all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Norm"]
 
 B = TypeVar("B", bound="BatchNorm")
 Observer = Callable[[NDArray[Any], dict[str, Any]], NDArray[Any]]
@@ -24,10 +24,43 @@ def _check_word(name: str, value: Any, *words: str) -> None:
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
-class BatchNorm(Module):
-    """Base of `BatchNorm1d`, `BatchNorm2d` and `BatchNorm3d`, which differ in the inputs that they accept."""
+class Norm(Module):
+    """Base of all norms: with these methods they are links of a chain (`fastnn.layers.chain`)."""
 
     _fresh_dx = True
+    op: str
+    """The function of `fastnn.functional`."""
+
+    def takes_pre_bias(self, ndim: int, axis: int) -> bool:
+        """Whether `normalise` adds a bias along this of `ndim` axes on the fly, as ``pre_bias=``."""
+        return False
+
+    def normalise(
+        self, x: NDArray[Any], training: bool, *, own: bool = False, **extra: Any
+    ) -> tuple[NDArray[Any], Any]:
+        """`op` with the arrays of this layer; `extra` is what is fused: bias, activation and dropout.
+
+        With `own`, nobody else holds `x`: it may be overwritten where backward does not need it.
+        """
+        raise NotImplementedError
+
+    def normalise_backward(
+        self, dy: NDArray[Any], kept: Any, accumulate: bool, reuse: bool
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Gradients of x and of the fused bias, if there was one; sets those of weight and bias."""
+        raise NotImplementedError
+
+    def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
+        return self.normalise(x, training)
+
+    def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
+        return self.normalise_backward(dy, saved, accumulate, reuse)[0]
+
+
+class BatchNorm(Norm):
+    """Base of `BatchNorm1d`, `BatchNorm2d` and `BatchNorm3d`, which differ in the inputs that they accept."""
+
+    op = "batch_norm"
     _ndims: tuple[int, ...]
     _shapes: str
     _observer: Observer | None = None  # computes in place of an inference pass, for `recalibrate`
@@ -93,8 +126,12 @@ class BatchNorm(Module):
         """The arrays of weight and bias, or None."""
         return None if self.weight is None else self.weight.data, None if self.bias is None else self.bias.data
 
-    def normalise(self, x: NDArray[Any], training: bool, **extra: Any) -> tuple[NDArray[Any], Any]:
-        """`batch_norm` with the arrays of this layer; `extra` is the fused bias, activation and dropout."""
+    def takes_pre_bias(self, ndim: int, axis: int) -> bool:
+        return (self.channel_axis - axis) % ndim == 0
+
+    def normalise(
+        self, x: NDArray[Any], training: bool, *, own: bool = False, **extra: Any
+    ) -> tuple[NDArray[Any], Any]:
         check_array("x", x)
         axis = self.channel_axis
         if x.ndim not in self._ndims or not -x.ndim <= axis < x.ndim or x.shape[axis] != self.num_features:
@@ -127,6 +164,7 @@ class BatchNorm(Module):
             running_ddof=self.running_ddof,
             update_stats=self.update_stats,
             frozen=self.frozen,
+            out=x if own and not training else None,
             **extra,
         )
         if self.momentum is None and training and self.update_stats and not self.frozen:
@@ -136,18 +174,11 @@ class BatchNorm(Module):
     def normalise_backward(
         self, dy: NDArray[Any], kept: Any, accumulate: bool, reuse: bool
     ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """Gradients of x and of the fused bias, if there was one; sets those of weight and bias."""
         dx, dweight, dbias, *dpre_bias = _backend.ops.batch_norm_backward(dy, kept, out=dy if reuse else None)
         if self.weight is not None and self.bias is not None:
             self.weight.set_grad(dweight, accumulate)
             self.bias.set_grad(dbias, accumulate)
         return dx, dpre_bias[0] if dpre_bias else None
-
-    def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
-        return self.normalise(x, training)
-
-    def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
-        return self.normalise_backward(dy, saved, accumulate, reuse)[0]
 
     def _state(self) -> dict[str, NDArray[Any]]:
         state = super()._state() | {"running_mean": self.running_mean, "running_var": self.running_var}

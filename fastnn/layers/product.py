@@ -26,6 +26,8 @@ class Product(Module):
     weight : Parameter
         Outputs along the first axis.
     bias : Parameter (outputs,), or None
+    ndim : int
+        Axes of z, the fewest.
     channel_axis : int
         Of the outputs in z.
     operation : str
@@ -33,6 +35,7 @@ class Product(Module):
     """
 
     _fresh_dx = True
+    ndim = 2
     channel_axis = -1
     operation = "matmul"
 

@@ -17,7 +17,7 @@ __all__ = ["Sequential"]
 class Sequential(Module):
     """Layers one after the other.
 
-    Neighbours of the form Linear, batch norm, activation, dropout (each optional, in this order) run as one operation
+    Neighbours of the form Linear, norm, activation, dropout (each optional, in this order) run as one operation
     after the matrix product, with the same bits as one by one.  `summary` shows what was fused.
 
     Parameters

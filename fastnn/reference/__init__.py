@@ -22,6 +22,7 @@ from fastnn.reference.piecewise import *
 from fastnn.reference.random import *
 from fastnn.reference.reductions import *
 from fastnn.reference.regularization import *
+from fastnn.reference.sample_norm import *
 from fastnn.reference.softmax import *
 from fastnn.reference.windows import *
 
@@ -35,6 +36,7 @@ _FAMILIES = (
     "random",
     "reductions",
     "regularization",
+    "sample_norm",
     "softmax",
     "windows",
 )

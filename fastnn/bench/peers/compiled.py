@@ -22,7 +22,8 @@ def _chances(p: float) -> tuple[int, float]:
     return min(round((1 - p) * 2**32), 2**32 - 1), 1 / (1 - p) if p < 1 else 0.0
 
 
-def _tail(activation: Any, p: float) -> Tail:
+def tail_of(activation: Any, p: float) -> Tail:
+    """Of an epilogue, where loops compute one."""
     negative_slope = slope(activation)
     keep, factor = _chances(p) if p > 0 else (None, 1.0)
     return 1.0 if negative_slope is None else negative_slope, keep, factor
@@ -120,7 +121,7 @@ class CompiledLoops(HandWritten):
     ) -> Plan:
         if x.ndim != 2 or channel_axis not in (1, -1):
             raise NotImplementedError("channels in the middle")
-        tail = _tail(activation, dropout if training else 0.0)
+        tail = tail_of(activation, dropout if training else 0.0)
         y = self._buffer("y", x.shape)
         loop = self.loops(x.size).bias_act
         result = y, (y, tail, bias is not None, residual is not None)
@@ -176,7 +177,7 @@ class CompiledLoops(HandWritten):
         if pre_bias is not None:
             raise NotImplementedError("pre_bias")
         layout = Layout(x.shape, channel_axis)
-        tail = _tail(activation, dropout if training else 0.0)
+        tail = tail_of(activation, dropout if training else 0.0)
         y = self._buffer("y", x.shape)
         mean, invstd = (self._buffer(role, (layout.channels,)) for role in ("mean", "invstd"))
         loops = self.loops(x.size)

@@ -143,6 +143,11 @@ def _numpy(arrays: Mapping[str, Traced]) -> dict[str, NDArray[Any]]:
     return {name: np.array(array) for name, array in arrays.items()}
 
 
+def _last(normalized_shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The last axes, of this shape."""
+    return (-1,) if isinstance(normalized_shape, int) else tuple(range(-len(normalized_shape), 0))
+
+
 class _Cell:
     """An array that an operation replaces."""
 
@@ -323,6 +328,47 @@ class _Operations:
         if bias is not None:
             y = y + channels(bias)
         return self._epilogue(y, residual, activation, dropout, training, rng), None
+
+    def _standardised(self, x: Traced, axes: tuple[int, ...], eps: float) -> Traced:
+        mean = x.mean(axes, keepdims=True)
+        var = self.np.square(x).mean(axes, keepdims=True) - self.np.square(mean)  # one pass over x, as in Flax
+        return (x - mean) * self.jax.lax.rsqrt(var + eps)
+
+    def layer_norm(
+        self, x: Traced, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        residual: Any = None, activation: Any = None, dropout: float = 0.0, rng: Any = None, out: None = None,
+    ) -> tuple[Traced, None]:  # fmt: skip
+        y = self._standardised(x, _last(normalized_shape), eps)
+        y = y if weight is None else y * weight
+        y = y if bias is None else y + bias
+        return self._epilogue(y, residual, activation, dropout, True, rng), None
+
+    def rms_norm(
+        self, x: Traced, normalized_shape: Any, weight: Any = None, eps: float | None = None, *,
+        residual: Any = None, activation: Any = None, dropout: float = 0.0, rng: Any = None, out: None = None,
+    ) -> tuple[Traced, None]:  # fmt: skip
+        square = self.np.square(x).mean(_last(normalized_shape), keepdims=True)
+        y = x * self.jax.lax.rsqrt(square + (self.np.finfo(x.dtype).eps if eps is None else eps))
+        y = y if weight is None else y * weight
+        return self._epilogue(y, residual, activation, dropout, True, rng), None
+
+    def group_norm(
+        self, x: Traced, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        residual: Any = None, activation: Any = None, dropout: float = 0.0, rng: Any = None, channel_axis: int = 1,
+        out: None = None,
+    ) -> tuple[Traced, None]:  # fmt: skip
+        axis = channel_axis % x.ndim
+        split = x.reshape(*x.shape[:axis], num_groups, -1, *x.shape[axis + 1 :])
+        y = self._standardised(split, tuple(i for i in range(1, split.ndim) if i != axis), eps).reshape(x.shape)
+        y = y if weight is None else y * per_channel(weight, x.ndim, channel_axis)
+        y = y if bias is None else y + per_channel(bias, x.ndim, channel_axis)
+        return self._epilogue(y, residual, activation, dropout, True, rng), None
+
+    def instance_norm(
+        self, x: Traced, weight: Any = None, bias: Any = None, eps: float = 1e-5, *, channel_axis: int = 1,
+        **options: Any,
+    ) -> tuple[Traced, None]:  # fmt: skip
+        return self.group_norm(x, x.shape[channel_axis], weight, bias, eps, channel_axis=channel_axis, **options)
 
     def channel_sum(self, x: Traced, *, channel_axis: int = -1, out: None = None) -> Traced:
         return x.sum(other_axes(x.ndim, channel_axis))

@@ -486,6 +486,61 @@ def log_softmax_backward(dy, y, dx):
             dx[i, j] = dy[i, j] - math.exp(y[i, j]) * total
 
 
+def row_norm(x, weight, bias, centred, eps, residual, slope, keep, factor, key, y, mean, invstd):
+    rows, length = x.shape
+    s, scale = np.float32(slope), np.float32(factor)
+    for i in prange(rows):
+        first, a, b = x[i, 0] if centred else np.float32(0), np.float32(0), np.float32(0)
+        for j in range(length):
+            d = x[i, j] - first  # a large mean does not cancel
+            a += d
+            b += d * d
+        offset = a / length if centred else np.float32(0)
+        mean[i] = first + offset
+        invstd[i] = 1 / math.sqrt(max(b / length - offset * offset, 0.0) + eps)
+        middle, inverse = mean[i], invstd[i]
+        for j in range(length):
+            v = (x[i, j] - middle) * inverse
+            if weight is not None:
+                v *= weight[j]
+            if bias is not None:
+                v += bias[j]
+            if residual is not None:
+                v += residual[i, j]
+            y[i, j] = _finish(v, s, keep, scale, key, i * length + j)
+
+
+def row_norm_backward(dy, x, y, weight, centred, mean, invstd, slope, factor, dx, dweight, dbias, dresidual):
+    rows, length = dy.shape
+    s, scale = np.float32(slope), np.float32(factor)
+    parts = min(_PARTS, rows)
+    sums = np.zeros((parts, length), np.float32)
+    products = np.zeros((parts, length), np.float32)
+    for k in prange(parts):
+        begin, end = _part(k, parts, rows)
+        for i in range(begin, end):
+            middle, inverse = mean[i], invstd[i]
+            a, b = np.float32(0), np.float32(0)
+            for j in range(length):
+                g = dy[i, j] if y is None else _unfinish(dy[i, j], y[i, j], s, scale)
+                h = (x[i, j] - middle) * inverse
+                sums[k, j] += g
+                products[k, j] += g * h
+                w = g if weight is None else g * weight[j]
+                a += w
+                b += w * h
+            a = a / length if centred else np.float32(0)
+            b = b / length
+            for j in range(length):
+                g = dy[i, j] if y is None else _unfinish(dy[i, j], y[i, j], s, scale)
+                if dresidual is not None:
+                    dresidual[i, j] = g
+                w = g if weight is None else g * weight[j]
+                dx[i, j] = (w - a - (x[i, j] - middle) * inverse * b) * inverse
+    _add_parts(sums, dbias)
+    _add_parts(products, dweight)
+
+
 def softmax_cross_entropy(logits, labels, d):
     rows, classes = logits.shape
     loss = 0.0
@@ -567,6 +622,8 @@ _LOOPS = (
     softmax_backward,
     log_softmax,
     log_softmax_backward,
+    row_norm,
+    row_norm_backward,
     softmax_cross_entropy,
     sum_of_squares,
     sgd,

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.bench.peers.base import Plan, prepared
 from fastnn.bench.peers.common import NUMPY_CAP, Array
-from fastnn.bench.peers.compiled import CompiledLoops, Layout, flat
+from fastnn.bench.peers.compiled import CompiledLoops, Layout, flat, tail_of
 from fastnn.functional.activations import ACTIVATIONS
 
 SMALL = 1 << 14
@@ -96,6 +96,49 @@ class Numba(CompiledLoops):
     @prepared
     def log_softmax_backward(self, dy: Array, y: Array, axis: int = -1, *, out: None = None) -> Plan:
         return self._along_rows("log_softmax_backward", "dx", axis, dy, y)
+
+    def _row_norm(
+        self, x: Array, weight: Any, bias: Any, centred: bool, eps: float, residual: Any, activation: Any, p: float
+    ) -> Plan:
+        tail, y = tail_of(activation, p), self._buffer("y", x.shape)
+        mean, invstd = (self._buffer(role, (len(x),)) for role in ("mean", "invstd"))
+        loop = partial(self.loops(x.size).row_norm, x, weight, bias, centred, eps, residual, *tail)
+        result = y, (x, y, weight, centred, mean, invstd, tail, residual is not None)
+        return lambda: loop(self._next_key(), y, mean, invstd), result
+
+    def _row_norm_backward(self, dy: Array, saved: Any) -> Plan:
+        x, y, weight, centred, mean, invstd, tail, has_residual = saved
+        dx = self._buffer("dx", dy.shape)
+        dweight, dbias = (self._buffer(role, dy.shape[1:]) for role in ("dweight", "dbias"))
+        plain = tail == (1.0, None, 1.0)
+        dresidual = self._buffer("dresidual", dy.shape) if has_residual and not plain else None
+        arrays = dy, x, None if plain else y, weight, centred, mean, invstd, tail[0], tail[2], dx, dweight, dbias
+        gradients = (dx, dweight, dbias) if centred else (dx, dweight)
+        call = partial(self.loops(dy.size).row_norm_backward, *arrays, dresidual)
+        return call, (*gradients, dy if dresidual is None else dresidual) if has_residual else gradients
+
+    @prepared
+    def layer_norm(
+        self, x: Array, normalized_shape: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        residual: Any = None, activation: Any = None, dropout: float = 0.0, rng: Any = None, out: None = None,
+    ) -> Plan:  # fmt: skip
+        return self._row_norm(x, weight, bias, True, eps, residual, activation, dropout)
+
+    @prepared
+    def layer_norm_backward(self, dy: Array, saved: Any, *, out: None = None) -> Plan:
+        return self._row_norm_backward(dy, saved)
+
+    @prepared
+    def rms_norm(
+        self, x: Array, normalized_shape: int, weight: Any = None, eps: float | None = None, *,
+        residual: Any = None, activation: Any = None, dropout: float = 0.0, rng: Any = None, out: None = None,
+    ) -> Plan:  # fmt: skip
+        eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+        return self._row_norm(x, weight, None, False, eps, residual, activation, dropout)
+
+    @prepared
+    def rms_norm_backward(self, dy: Array, saved: Any, *, out: None = None) -> Plan:
+        return self._row_norm_backward(dy, saved)
 
 
 def _activation(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:

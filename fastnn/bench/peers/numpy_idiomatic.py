@@ -326,6 +326,77 @@ class NumpyIdiomatic(NumpyWindows, HandWritten):
             result += (dx.sum(axis=axes),)
         return result
 
+    def layer_norm(
+        self, x: Array, normalized_shape: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        residual: Any = None, activation: Any = None, dropout: float = 0.0, rng: Any = None, out: None = None,
+    ) -> tuple[Array, Any]:  # fmt: skip
+        std = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+        xhat = (x - x.mean(axis=-1, keepdims=True)) / std
+        v = xhat if weight is None else xhat * weight
+        y, kept = self._epilogue(v if bias is None else v + bias, residual, activation, dropout, rng)
+        return y, (kept, xhat, std, weight)
+
+    def layer_norm_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> tuple[Any, ...]:
+        kept, xhat, std, weight = saved
+        axes = tuple(range(dy.ndim - 1))
+        dv = self._epilogue_backward(dy, kept)
+        dxhat = dv if weight is None else dv * weight
+        correction = xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
+        dx = (dxhat - dxhat.mean(axis=-1, keepdims=True) - correction) / std
+        result = dx, (dv * xhat).sum(axis=axes), dv.sum(axis=axes)
+        return (*result, dv) if kept[3] else result
+
+    def rms_norm(
+        self, x: Array, normalized_shape: int, weight: Any = None, eps: float | None = None, *,
+        residual: Any = None, activation: Any = None, dropout: float = 0.0, rng: Any = None, out: None = None,
+    ) -> tuple[Array, Any]:  # fmt: skip
+        root = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + (np.finfo(x.dtype).eps if eps is None else eps))
+        xhat = x / root
+        y, kept = self._epilogue(xhat if weight is None else xhat * weight, residual, activation, dropout, rng)
+        return y, (kept, xhat, root, weight)
+
+    def rms_norm_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> tuple[Any, ...]:
+        kept, xhat, root, weight = saved
+        dv = self._epilogue_backward(dy, kept)
+        dxhat = dv if weight is None else dv * weight
+        dx = (dxhat - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)) / root
+        result = dx, (dv * xhat).sum(axis=tuple(range(dy.ndim - 1)))
+        return (*result, dv) if kept[3] else result
+
+    def group_norm(
+        self, x: Array, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        residual: Any = None, activation: Any = None, dropout: float = 0.0, rng: Any = None, channel_axis: int = 1,
+        out: None = None,
+    ) -> tuple[Array, Any]:  # fmt: skip
+        axis = channel_axis % x.ndim
+        split = x.reshape(*x.shape[:axis], num_groups, -1, *x.shape[axis + 1 :])
+        axes = tuple(i for i in range(1, split.ndim) if i != axis)
+        std = np.sqrt(split.var(axis=axes, keepdims=True) + eps)
+        xhat = (split - split.mean(axis=axes, keepdims=True)) / std
+        v = xhat.reshape(x.shape)
+        v = v if weight is None else v * per_channel(weight, x.ndim, axis)
+        v = v if bias is None else v + per_channel(bias, x.ndim, axis)
+        y, kept = self._epilogue(v, residual, activation, dropout, rng)
+        return y, (kept, xhat, std, weight, axis, axes)
+
+    def group_norm_backward(self, dy: Array, saved: Any, *, out: Array | None = None) -> tuple[Any, ...]:
+        kept, xhat, std, weight, axis, axes = saved
+        dv = self._epilogue_backward(dy, kept)
+        others = other_axes(dy.ndim, axis)
+        dxhat = (dv if weight is None else dv * per_channel(weight, dy.ndim, axis)).reshape(xhat.shape)
+        correction = xhat * (dxhat * xhat).mean(axis=axes, keepdims=True)
+        dx = (dxhat - dxhat.mean(axis=axes, keepdims=True) - correction) / std
+        result = dx.reshape(dy.shape), (dv * xhat.reshape(dy.shape)).sum(axis=others), dv.sum(axis=others)
+        return (*result, dv) if kept[3] else result
+
+    def instance_norm(
+        self, x: Array, weight: Any = None, bias: Any = None, eps: float = 1e-5, *, channel_axis: int = 1,
+        **options: Any,
+    ) -> tuple[Array, Any]:  # fmt: skip
+        return self.group_norm(x, x.shape[channel_axis], weight, bias, eps, channel_axis=channel_axis, **options)
+
+    instance_norm_backward = group_norm_backward
+
     def dropout(
         self,
         x: Array,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -287,6 +288,86 @@ class TorchEager(TorchPeer):
         if has_pre_bias:
             result += (self._channel_sum("dpre_bias", result[0]),)
         return result
+
+    # Norms within samples: as above, the kernels that autograd runs.
+
+    def _tailed(self, normed: tuple[Tensor, ...], kept: tuple[Any, ...], tail: Mapping[str, Any]) -> tuple[Tensor, Any]:
+        """The epilogue after a norm, and what its backward needs: that of the epilogue, mean and invstd, the rest."""
+        y, epilogue = self._epilogue(normed[0], tail["residual"], tail["activation"], tail["dropout"])
+        return y, (epilogue, tail["residual"] is not None, normed[1:], kept)
+
+    def _untailed(self, dy: Tensor, saved: Any, backward: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        epilogue, has_residual, statistics, kept = saved
+        dv = self._epilogue_backward(dy, epilogue)
+        gradients = backward(dv, *kept, *statistics)
+        return (*gradients, dv) if has_residual else gradients
+
+    def layer_norm(
+        self, x: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        out: None = None, rng: Any = None, **tail: Any,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        return self._tailed(self.torch.native_layer_norm(x, shape, weight, bias, eps), (x, shape, weight, bias), tail)
+
+    def layer_norm_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> tuple[Tensor, ...]:
+        def backward(dv: Tensor, x: Tensor, shape: Any, weight: Any, bias: Any, mean: Tensor, invstd: Tensor) -> Any:
+            return self._aten.native_layer_norm_backward.default(
+                dv, x, shape, mean, invstd, weight, bias, [True, True, True]
+            )
+
+        return self._untailed(dy, saved, backward)
+
+    def rms_norm(
+        self, x: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None, *,
+        out: None = None, rng: Any = None, **tail: Any,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        axes = tuple(range(-len(shape), 0))
+        return self._tailed(self._aten._fused_rms_norm.default(x, shape, weight, eps), (x, axes, weight), tail)
+
+    def rms_norm_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> tuple[Tensor, ...]:
+        """Of elementwise operations: torch has no kernel for it on CPUs."""
+
+        def backward(dv: Tensor, x: Tensor, axes: tuple[int, ...], weight: Any, invroot: Tensor) -> Any:
+            xhat = x * invroot
+            dxhat = dv if weight is None else dv * weight
+            dx = (dxhat - xhat * (dxhat * xhat).mean(axes, keepdim=True)) * invroot
+            return dx, (dv * xhat).sum(tuple(range(dv.ndim - len(axes))))
+
+        return self._untailed(dy, saved, backward)
+
+    def group_norm(
+        self, x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        channel_axis: int = 1, out: None = None, rng: Any = None, **tail: Any,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        sizes = (x.shape[0], x.shape[1], x[0, 0].numel(), num_groups)
+        return self._tailed(self.torch.native_group_norm(x, weight, bias, *sizes, eps), (x, sizes, weight), tail)
+
+    def group_norm_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> tuple[Tensor, ...]:
+        def backward(dv: Tensor, x: Tensor, sizes: Any, weight: Any, mean: Tensor, invstd: Tensor) -> Any:
+            return self._aten.native_group_norm_backward.default(
+                dv, x, mean, invstd, weight, *sizes, [True, True, True]
+            )
+
+        return self._untailed(dy, saved, backward)
+
+    def instance_norm(
+        self, x: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        channel_axis: int = 1, out: None = None, rng: Any = None, **tail: Any,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        """As torch has it: batch norm of one sample with all channels of all samples."""
+        flat = x.contiguous().view(1, -1, *x.shape[2:])
+        repeated = tuple(None if values is None else values.repeat(len(x)) for values in (weight, bias))
+        y, *statistics = self.torch.native_batch_norm(flat, *repeated, None, None, True, 0.0, eps)
+        return self._tailed((y.view(x.shape), *statistics), (flat, repeated[0], len(x), eps), tail)
+
+    def instance_norm_backward(self, dy: Tensor, saved: Any, *, out: None = None) -> tuple[Tensor, ...]:
+        def backward(dv: Tensor, x: Tensor, weight: Any, n: int, eps: float, mean: Tensor, invstd: Tensor) -> Any:
+            arrays = dv.contiguous().view(x.shape), x, weight, None, None, mean, invstd
+            dx, *sums = self._aten.native_batch_norm_backward.default(*arrays, True, eps, [True, True, True])
+            return (dx.view(dv.shape), *(values.view(n, -1).sum(0) for values in sums))
+
+        return self._untailed(dy, saved, backward)
 
     def dropout(
         self, x: Tensor, p: float = 0.5, training: bool = True, *, rng: Any = None, first: int = 0, out: None = None
