@@ -1,4 +1,6 @@
 // The kernels of one instruction-set level, behind one symbol. Compiled once per level, see CMakeLists.txt.
+#include "kernels/hierarchical.hpp"
+#include "kernels/losses.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/optimizers.hpp"
 #include "kernels/softmax.hpp"
@@ -29,7 +31,12 @@ constexpr Kernels<T> kernels() {
           sum_leaf<T>,
           cross_entropy<T>,
           optimizer_table<T>,
-          optimizer_count<T>};
+          optimizer_count<T>,
+          loss_table<T>,
+          loss_count<T>,
+          hinge_loss<T>,
+          tree_loss<T>,
+          tree_gradient<T>};
 }
 
 }  // namespace

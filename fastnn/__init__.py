@@ -27,30 +27,76 @@ from ._runtime import (
 if TYPE_CHECKING:
     from . import act, bench, cases, data, functional, layers, losses, optim, random, reference
     from ._backend import use_reference
-    from .layers import BatchNorm1d, BatchNorm2d, Dropout, Flatten, Linear, Module, Parameter, Sequential
-    from .losses import CrossEntropyLoss
+    from .layers import (
+        BatchNorm1d,
+        BatchNorm2d,
+        Dropout,
+        Flatten,
+        HierarchicalSoftmax,
+        Linear,
+        Module,
+        Parameter,
+        Sequential,
+    )
+    from .losses import (
+        BCEWithLogitsLoss,
+        CrossEntropyLoss,
+        HingeLoss,
+        HuberLoss,
+        L1Loss,
+        MSELoss,
+        SmoothL1Loss,
+    )
     from .random import Generator, manual_seed
+    from .regression import RegressionBins
 
 _SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
 _HOMES = {
     "_backend": ("use_reference",),
-    "layers": ("BatchNorm1d", "BatchNorm2d", "Dropout", "Flatten", "Linear", "Module", "Parameter", "Sequential"),
-    "losses": ("CrossEntropyLoss",),
+    "layers": (
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "Dropout",
+        "Flatten",
+        "HierarchicalSoftmax",
+        "Linear",
+        "Module",
+        "Parameter",
+        "Sequential",
+    ),
+    "losses": (
+        "BCEWithLogitsLoss",
+        "CrossEntropyLoss",
+        "HingeLoss",
+        "HuberLoss",
+        "L1Loss",
+        "MSELoss",
+        "SmoothL1Loss",
+    ),
     "random": ("Generator", "manual_seed"),
+    "regression": ("RegressionBins",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
     "Generator",
+    "HierarchicalSoftmax",
+    "HingeLoss",
+    "HuberLoss",
+    "L1Loss",
     "Linear",
+    "MSELoss",
     "Module",
     "Parameter",
+    "RegressionBins",
     "Sequential",
+    "SmoothL1Loss",
     "__version__",
     "act",
     "available_isas",

@@ -5,11 +5,112 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastnn import _backend
 
-__all__ = ["CrossEntropyLoss"]
+__all__ = [
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "HingeLoss",
+    "HuberLoss",
+    "L1Loss",
+    "Loss",
+    "MSELoss",
+    "SmoothL1Loss",
+]
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class Loss:
+    """Base of all losses; loss and gradient come out of one pass.
+
+    A loss of your own is a subclass that defines ``_loss(input, target) -> (loss, dinput)``.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        With "none" the loss is an array.
+
+    Examples
+    --------
+    >>> loss_fn = CrossEntropyLoss()
+    >>> loss = loss_fn(net(x), labels)
+    >>> net.backward(loss_fn.backward())
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction: expected one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+        self.reduction = reduction
+        self._dinput: NDArray[Any] | None = None
+        self._loss_shape: tuple[int, ...] = ()
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        raise NotImplementedError(f"{type(self).__name__} does not define _loss")
+
+    def forward(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        """Loss and its gradient; keeps nothing.
+
+        Parameters
+        ----------
+        input : array, what the network gives
+        target : array, what it should give
+
+        Returns
+        -------
+        loss : float; array with reduction "none"
+        dinput : array like `input`
+            Gradient of the loss, with reduction "none" that of the sum of the losses.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the two do not go together.
+        """
+        return self._loss(input, target)
+
+    def __call__(self, input: NDArray[Any], target: NDArray[Any]) -> Any:
+        """Loss of this batch; the gradient waits for `backward`, or is replaced by that of the next call."""
+        self._dinput = None
+        loss, self._dinput = self._loss(input, target)
+        self._loss_shape = np.shape(loss)
+        return loss
+
+    def backward(self, dloss: ArrayLike | None = None) -> NDArray[Any]:
+        """Gradient of the last loss with respect to its input; can be taken once.
+
+        Parameters
+        ----------
+        dloss : number, or array like the loss, optional
+            Gradient of the loss, by which its own gradient is multiplied.  Default: 1.
+
+        Returns
+        -------
+        dinput : array
+
+        Raises
+        ------
+        RuntimeError
+            If no loss was computed since the last call.
+        ValueError
+            If `dloss` has another shape.
+        """
+        if self._dinput is None:
+            raise RuntimeError("backward: expected a call loss_fn(input, target) before each backward, got none")
+        if dloss is not None:
+            factor, shape = np.asarray(dloss, self._dinput.dtype), self._loss_shape
+            if factor.shape not in ((), shape):
+                raise ValueError(f"dloss: expected shape {shape} or a number, got shape {factor.shape}")
+            if 0 < factor.ndim < self._dinput.ndim:  # one loss for all classes, which lie along axis 1
+                factor = np.expand_dims(factor, 1)
+            np.multiply(self._dinput, factor, out=self._dinput)
+        dinput, self._dinput = self._dinput, None
+        return dinput
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'' if self.reduction == 'mean' else f'reduction={self.reduction!r}'})"
 
 
 class CrossEntropyLoss:
@@ -71,3 +172,153 @@ class CrossEntropyLoss:
 
     def __repr__(self) -> str:
         return "CrossEntropyLoss()"
+
+
+class MSELoss(Loss):
+    """Mean squared error, as `torch.nn.MSELoss`: `fastnn.functional.mse_loss`.
+
+    ``loss_fn(input, target)`` takes two arrays of the same shape.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+    """
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.mse_loss(input, target, self.reduction)
+        return loss, dinput
+
+
+class L1Loss(Loss):
+    """Mean absolute error, as `torch.nn.L1Loss`: `fastnn.functional.l1_loss`.
+
+    ``loss_fn(input, target)`` takes two arrays of the same shape.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+    """
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.l1_loss(input, target, self.reduction)
+        return loss, dinput
+
+
+class SmoothL1Loss(Loss):
+    """Squared near 0, absolute beyond `beta`, as `torch.nn.SmoothL1Loss`: `fastnn.functional.smooth_l1_loss`.
+
+    ``loss_fn(input, target)`` takes two arrays of the same shape.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+    beta : float, default 1.0
+        At least 0; 0 gives `L1Loss`.
+    """
+
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction)
+        if not beta >= 0:
+            raise ValueError(f"beta: expected a number of at least 0, got {beta!r}")
+        self.beta = beta
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.smooth_l1_loss(input, target, self.reduction, self.beta)
+        return loss, dinput
+
+
+class HuberLoss(Loss):
+    """Squared near 0, of slope `delta` beyond, as `torch.nn.HuberLoss`: `fastnn.functional.huber_loss`.
+
+    ``loss_fn(input, target)`` takes two arrays of the same shape.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+    delta : float, default 1.0
+        Positive.
+    """
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        if not delta > 0:
+            raise ValueError(f"delta: expected a positive number, got {delta!r}")
+        self.delta = delta
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.huber_loss(input, target, self.reduction, self.delta)
+        return loss, dinput
+
+
+class BCEWithLogitsLoss(Loss):
+    """Binary cross-entropy of logits, as `torch.nn.BCEWithLogitsLoss`:
+    `fastnn.functional.binary_cross_entropy_with_logits`.
+
+    ``loss_fn(logits, target)`` takes two arrays of the same shape; targets are 0, 1 or in between.
+
+    Parameters
+    ----------
+    weight : array like the logits, or (C,) array, optional
+        What each element counts, or each channel of the last axis.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    pos_weight : (C,) array, optional
+        What positive targets count.
+    """
+
+    def __init__(
+        self,
+        weight: NDArray[Any] | None = None,
+        reduction: str = "mean",
+        pos_weight: NDArray[Any] | None = None,
+    ) -> None:
+        super().__init__(reduction)
+        self.weight = weight
+        self.pos_weight = pos_weight
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.binary_cross_entropy_with_logits(
+            input, target, self.weight, self.reduction, self.pos_weight
+        )
+        return loss, dinput
+
+
+class HingeLoss(Loss):
+    """Multi-class hinge loss of support vector machines: `fastnn.functional.hinge_loss`.
+
+    ``loss_fn(scores, labels)`` takes (N, C) scores and (N,) labels.  Where all scores are equal, the loss is C - 1.
+
+    Parameters
+    ----------
+    p : {1, 2}, default 1
+        2: the squared hinge loss.
+    margin : float, default 1.0
+    weight : (C,) array, optional
+        What a row counts, by its label.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    over_classes : {"sum", "mean"}, default "sum"
+        "mean" gives `torch.nn.MultiMarginLoss`, whose terms are divided by C.
+    """
+
+    def __init__(
+        self,
+        p: int = 1,
+        margin: float = 1.0,
+        weight: NDArray[Any] | None = None,
+        reduction: str = "mean",
+        over_classes: str = "sum",
+    ) -> None:
+        super().__init__(reduction)
+        if p not in (1, 2):
+            raise ValueError(f"p: expected 1 or 2, got {p!r}")
+        if over_classes not in ("sum", "mean"):
+            raise ValueError(f"over_classes: expected 'sum' or 'mean', got {over_classes!r}")
+        self.p = p
+        self.margin = margin
+        self.weight = weight
+        self.over_classes = over_classes
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.hinge_loss(
+            input, target, self.p, self.margin, self.weight, self.reduction, over_classes=self.over_classes
+        )
+        return loss, dinput

@@ -12,10 +12,24 @@ Ops update running statistics, parameters and random positions in place: take fr
 
 from __future__ import annotations
 
-from fastnn.cases import activations, linear, losses, norm, optim, reductions, regularization
+from fastnn.cases import (
+    activations,
+    elementwise_losses,
+    hierarchical,
+    hinge,
+    linear,
+    losses,
+    norm,
+    optim,
+    reductions,
+    regularization,
+)
 from fastnn.cases.activations import ActivationCase
 from fastnn.cases.base import TOLERANCES, Case, Inputs, Outputs, Work, allowed_error, as_type
+from fastnn.cases.elementwise_losses import ElementwiseLossCase
 from fastnn.cases.epilogues import Epilogue
+from fastnn.cases.hierarchical import HierarchicalSoftmaxCase
+from fastnn.cases.hinge import HingeCase
 from fastnn.cases.linear import BiasActCase
 from fastnn.cases.losses import CrossEntropyCase
 from fastnn.cases.norm import BatchNormCase
@@ -34,7 +48,10 @@ __all__ = [
     "ChannelSumCase",
     "CrossEntropyCase",
     "DropoutCase",
+    "ElementwiseLossCase",
     "Epilogue",
+    "HierarchicalSoftmaxCase",
+    "HingeCase",
     "Inputs",
     "OptimizerCase",
     "Outputs",
@@ -44,7 +61,18 @@ __all__ = [
     "by_name",
 ]
 
-_FAMILIES = (activations, linear, norm, regularization, reductions, losses, optim)
+_FAMILIES = (
+    activations,
+    linear,
+    norm,
+    regularization,
+    reductions,
+    losses,
+    elementwise_losses,
+    hinge,
+    hierarchical,
+    optim,
+)
 
 CASES: tuple[Case, ...] = tuple(case for family in _FAMILIES for case in family.rows())
 """All cases: what the `rows` of each family give."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn.layers.activation import CLASSES, Activation
 from fastnn.layers.dropout import Dropout, Flatten
+from fastnn.layers.hierarchical import HierarchicalSoftmax
 from fastnn.layers.linear import Linear
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d
@@ -17,6 +18,7 @@ __all__ = [
     "BatchNorm2d",
     "Dropout",
     "Flatten",
+    "HierarchicalSoftmax",
     "Linear",
     "Module",
     "Parameter",

@@ -10,9 +10,24 @@ float64 or wider. Random masks are the kernels' masks bit for bit.  It checks no
 
 # ruff: noqa: F403 (each module lists what it exports)
 
-from fastnn.reference import activations, linear, losses, norm, optim, random, reductions, regularization
+from fastnn.reference import (
+    activations,
+    elementwise_losses,
+    hierarchical,
+    hinge,
+    linear,
+    losses,
+    norm,
+    optim,
+    random,
+    reductions,
+    regularization,
+)
 from fastnn.reference.activations import *
 from fastnn.reference.base import Saved
+from fastnn.reference.elementwise_losses import *
+from fastnn.reference.hierarchical import *
+from fastnn.reference.hinge import *
 from fastnn.reference.linear import *
 from fastnn.reference.losses import *
 from fastnn.reference.norm import *
@@ -21,7 +36,19 @@ from fastnn.reference.random import *
 from fastnn.reference.reductions import *
 from fastnn.reference.regularization import *
 
-_FAMILIES = (activations, linear, losses, norm, optim, random, reductions, regularization)
+_FAMILIES = (
+    activations,
+    elementwise_losses,
+    hierarchical,
+    hinge,
+    linear,
+    losses,
+    norm,
+    optim,
+    random,
+    reductions,
+    regularization,
+)
 
 __all__ = ["Saved"]
 __all__ += [name for family in _FAMILIES for name in family.__all__]
