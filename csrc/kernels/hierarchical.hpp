@@ -11,7 +11,7 @@ namespace {
 
 // The sum of a_i b_i: 16 lanes in pieces of 4096, which are added in double.
 template <class T>
-FASTNN_INLINE T dot(const T* FASTNN_RESTRICT a, const T* FASTNN_RESTRICT b, index n) {
+FASTNN_NOINLINE T dot(const T* FASTNN_RESTRICT a, const T* FASTNN_RESTRICT b, index n) {
   double total = 0;
   for (index g = 0; g < n; g += kPiece) {
     const index end = smaller(n, g + kPiece);
@@ -28,7 +28,7 @@ FASTNN_INLINE T dot(const T* FASTNN_RESTRICT a, const T* FASTNN_RESTRICT b, inde
 
 // to += factor * x
 template <class T>
-FASTNN_INLINE void add_scaled(T* FASTNN_RESTRICT to, T factor, const T* FASTNN_RESTRICT x, index n) {
+FASTNN_NOINLINE void add_scaled(T* FASTNN_RESTRICT to, T factor, const T* FASTNN_RESTRICT x, index n) {
   for (index i = 0; i < n; ++i) to[i] += factor * x[i];
 }
 

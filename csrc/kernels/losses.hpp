@@ -77,6 +77,25 @@ struct BinaryCrossEntropy {
   X(Huber)               \
   X(BinaryCrossEntropy)
 
+// Steps of all losses, which are one copy for each type.
+template <class T>
+FASTNN_NOINLINE void add_values(const T* x, index n, double* lane) {
+  add_to_lanes(x, n, false, lane);
+}
+template <class T>
+FASTNN_NOINLINE void multiply(T* FASTNN_RESTRICT x, const T* FASTNN_RESTRICT by, index n) {
+  for (index i = 0; i < n; ++i) x[i] *= by[i];
+}
+template <class T>
+FASTNN_NOINLINE void stream_values(const T* from, T* to, index n) {
+  stream_block(from, to, n);
+}
+template <class T>
+FASTNN_NOINLINE void transpose_values(const T* from, index from_stride, T* to, index to_stride, index rows,
+                                      index columns) {
+  transpose(from, from_stride, to, to_stride, rows, columns);
+}
+
 // The gradient may be written over the input or the target.
 template <class T, template <class> class L>
 double loss_piece(const ElementwiseLoss<T>& a, index begin, index end) {
@@ -98,11 +117,11 @@ double loss_piece(const ElementwiseLoss<T>& a, index begin, index end) {
     });
     if (a.weight)
       for_periods(a.weight_period, g, n, [&](index at, index length, index p) {
-        for (index i = 0; i < length; ++i) value[at + i] *= a.weight[p + i];
-        for (index i = 0; i < length; ++i) dx[at + i] *= a.weight[p + i];
+        multiply(value + at, a.weight + p, length);
+        multiply(dx + at, a.weight + p, length);
       });
-    if (!a.losses) add_to_lanes(values, n, false, lane);
-    if (a.stream) stream_block(slopes, a.dinput + g, n);
+    if (!a.losses) add_values(values, n, lane);
+    if (a.stream) stream_values(slopes, a.dinput + g, n);
   });
   if (a.stream) stream_fence();
   return fold_lanes(lane);
@@ -126,8 +145,8 @@ struct HingeTerm {
   T value, slope;
   FASTNN_INLINE HingeTerm(T z, bool squared) {
     const T excess = z <= 0 ? T(0) : z;  // NaN stays
-    value = squared ? excess * excess : excess;
-    slope = squared ? excess + excess : select(excess > 0, T(1), excess);
+    value = select(squared, excess * excess, excess);
+    slope = select(squared, excess + excess, select(excess > 0, T(1), excess));
   }
 };
 
@@ -153,12 +172,12 @@ FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
       slopes[j] = term.slope;
     }
     if (label >= g && label < g + n) values[label - g] = slopes[label - g] = T(0);
-    add_to_lanes(values, n, false, value_lane);
-    add_to_lanes(slopes, n, false, slope_lane);
+    add_values(values, n, value_lane);
+    add_values(slopes, n, slope_lane);
     T* const to = a.stream ? slopes : dx + g;
 #pragma GCC ivdep
     for (index j = 0; j < n; ++j) to[j] = slopes[j] * scale;
-    if (a.stream) stream_block(slopes, dx + g, n);
+    if (a.stream) stream_values(slopes, dx + g, n);
   }
   dx[label] = -static_cast<T>(fold_lanes(slope_lane)) * scale;
   a.losses[r] = static_cast<T>(fold_lanes(value_lane)) * share;
@@ -177,7 +196,7 @@ FASTNN_INLINE void hinge_narrow(const HingeLoss<T>& a, index r, index rows) {
                            slopes[kHingeRows] = {};
   if (rows < whole)
     for (index j = 0; j < columns; ++j) Lanes<T>::zero().store(z[j] + whole - kLanes);
-  transpose(a.scores + r * columns, columns, z[0], kHingeRows, rows, columns);
+  transpose_values(a.scores + r * columns, columns, z[0], kHingeRows, rows, columns);
   for (index k = 0; k < rows; ++k) own[k] = z[label[k]][k];
   for (index k = 0; k < rows; ++k) scale[k] = row_share(a, r + k) * a.scale;
   for (index j = 0; j < columns; ++j)
@@ -192,7 +211,7 @@ FASTNN_INLINE void hinge_narrow(const HingeLoss<T>& a, index r, index rows) {
     }
   for (index k = 0; k < rows; ++k) z[label[k]][k] = -slopes[k] * scale[k];
   for (index k = 0; k < rows; ++k) a.losses[r + k] = total[k] * row_share(a, r + k);
-  transpose(z[0], kHingeRows, a.dscores + r * columns, columns, columns, rows);
+  transpose_values(z[0], kHingeRows, a.dscores + r * columns, columns, columns, rows);
 }
 
 // The gradient may be written over the scores.

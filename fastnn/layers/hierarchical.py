@@ -174,9 +174,10 @@ class HierarchicalSoftmax(Module):
             here = found[:, self.n_classes + first : self.n_classes + end]
             for side in (0, 1):
                 found[:, t.children[first:end, side]] = here + sides[side][:, first:end]
-        return found[:, : self.n_classes].copy()
+        log_prob: NDArray[Any] = found[:, : self.n_classes].copy()
+        return log_prob
 
-    def predict(self, h: NDArray[Any], greedy: bool = False) -> NDArray[np.int64]:  # type: ignore[override]
+    def predict(self, h: NDArray[Any], greedy: bool = False) -> NDArray[np.int64]:
         """The likeliest class of each sample, (N,).
 
         Parameters
@@ -187,7 +188,8 @@ class HierarchicalSoftmax(Module):
             need not be the likeliest.
         """
         if not greedy:
-            return self.log_prob(h).argmax(axis=1)
+            likeliest: NDArray[np.int64] = self.log_prob(h).argmax(axis=1)
+            return likeliest
         self._check(h)
         weight, bias, found = self.weight.data, self.bias.data, np.empty(len(h), np.int64)
         active, node = np.arange(len(h)), np.zeros(len(h), np.int64)
