@@ -18,7 +18,10 @@ class Repeated {
       : count_(given.count * std::max<index>(1, (std::min(n, kBlock) + given.count - 1) / given.count)),
         given_(given),
         store_(count_ > given.count ? count_ : 0) {
-    for (index i = 0; i < store_.size(); i += given.count) std::copy_n(given.data, given.count, store_.data() + i);
+    if (store_.size() == 0) return;
+    std::copy_n(given.data, given.count, store_.data());
+    for (index done = given.count; done < store_.size(); done *= 2)
+      std::copy_n(store_.data(), std::min(done, store_.size() - done), store_.data() + done);
   }
   const T* data() const { return store_.size() > 0 ? store_.data() : given_.data; }
   index period() const { return count_; }
