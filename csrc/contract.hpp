@@ -284,6 +284,64 @@ struct WindowPass {
   bool stream;         // write past the cache
 };
 
+// A loss that is a sum over elements. Element g has entry g % period of parameters and of weights.
+template <class T>
+struct ElementwiseLoss {
+  const T *input, *target;
+  const T *parameter, *weight;  // weight may be nullptr
+  index parameter_period, weight_period;
+  T scale;  // of the gradient
+  T* dinput;
+  T* losses;  // nullptr: their sum is wanted
+  bool stream;
+};
+
+template <class T>
+struct LossKernel {
+  const char* name;
+  double (*piece)(const ElementwiseLoss<T>&, index begin, index end);  // one leaf of a whole-array sum
+};
+
+// Multi-class hinge loss of rows.
+template <class T>
+struct HingeLoss {
+  const T* scores;
+  const index* labels;
+  const T* weight;  // one per class, or nullptr
+  index columns;
+  T margin;
+  bool squared;
+  T share;  // of the sum over classes: 1, or 1 / columns
+  T scale;  // of the gradient
+  T* dscores;
+  T* losses;  // one per row
+  bool stream;
+};
+
+// Binary decisions on the paths of samples through a tree: decision e is taken at nodes[e], to the right where
+// signs[e] is 1, to the left where it is -1; those of sample n are [offsets[n], offsets[n + 1]).
+template <class T>
+struct TreeLoss {
+  const T *h, *weight, *bias;  // rows of features of the samples and of the nodes
+  index features;
+  const index *offsets, *nodes;
+  const T* signs;
+  T scale;    // of the gradient
+  T* losses;  // one per sample
+  T* dh;
+  T* slopes;  // one per decision: the gradient of its weight . h + bias
+};
+
+// Row r of the gradient collects decisions [starts[r], starts[r + 1]) of those ordered by node.
+template <class T>
+struct TreeGradient {
+  const T* h;
+  index features;
+  const index *starts, *decisions, *samples;
+  const T* slopes;
+  T *dweight, *dbias;
+};
+
 template <class T>
 struct Kernels {
   const ActivationKernel<T>* activations;
@@ -334,6 +392,12 @@ struct Kernels {
                             double* out);
   // dx = (dy * scale - k1) - (x - mean) * k2 of flat elements.
   void (*group_gradient)(const Backward<T>&, index begin, index end);
+  // Losses.
+  const LossKernel<T>* losses;
+  int loss_count;
+  void (*hinge_loss)(const HingeLoss<T>&, index begin, index end);        // rows
+  void (*tree_loss)(const TreeLoss<T>&, index begin, index end);          // samples
+  void (*tree_gradient)(const TreeGradient<T>&, index begin, index end);  // rows of the gradient
 };
 
 struct KernelTable {

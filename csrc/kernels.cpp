@@ -1,4 +1,6 @@
 // The kernels of one instruction-set level, behind one symbol. Compiled once per level, see CMakeLists.txt.
+#include "kernels/hierarchical.hpp"
+#include "kernels/losses.hpp"
 #include "kernels/maxout.hpp"
 #include "kernels/noise.hpp"
 #include "kernels/norm.hpp"
@@ -52,7 +54,12 @@ constexpr Kernels<T> kernels() {
           maxout_gradient<T>,
           row_norm<T>,
           row_norm_gradient<T>,
-          group_gradient<T>};
+          group_gradient<T>,
+          loss_table<T>,
+          loss_count<T>,
+          hinge_loss<T>,
+          tree_loss<T>,
+          tree_gradient<T>};
 }
 
 }  // namespace

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         GaussianNoise,
         GlobalAvgPool2d,
         GroupNorm,
+        HierarchicalSoftmax,
         InstanceNorm1d,
         InstanceNorm2d,
         InstanceNorm3d,
@@ -59,8 +60,19 @@ if TYPE_CHECKING:
         WeightNorm,
         recalibrate,
     )
-    from .losses import CrossEntropyLoss, Loss, NLLLoss
+    from .losses import (
+        BCEWithLogitsLoss,
+        CrossEntropyLoss,
+        HingeLoss,
+        HuberLoss,
+        L1Loss,
+        Loss,
+        MSELoss,
+        NLLLoss,
+        SmoothL1Loss,
+    )
     from .random import Generator, manual_seed
+    from .regression import RegressionBins
 
 _SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
 _HOMES = {
@@ -80,6 +92,7 @@ _HOMES = {
         "GaussianNoise",
         "GlobalAvgPool2d",
         "GroupNorm",
+        "HierarchicalSoftmax",
         "InstanceNorm1d",
         "InstanceNorm2d",
         "InstanceNorm3d",
@@ -97,14 +110,26 @@ _HOMES = {
         "WeightNorm",
         "recalibrate",
     ),
-    "losses": ("CrossEntropyLoss", "Loss", "NLLLoss"),
+    "losses": (
+        "BCEWithLogitsLoss",
+        "CrossEntropyLoss",
+        "HingeLoss",
+        "HuberLoss",
+        "L1Loss",
+        "Loss",
+        "MSELoss",
+        "NLLLoss",
+        "SmoothL1Loss",
+    ),
     "random": ("Generator", "manual_seed"),
+    "regression": ("RegressionBins",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AlphaDropout",
     "AvgPool2d",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
@@ -119,13 +144,18 @@ __all__ = [
     "Generator",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "HierarchicalSoftmax",
+    "HingeLoss",
+    "HuberLoss",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "L1Loss",
     "LayerNorm",
     "Linear",
     "LogSoftmax",
     "Loss",
+    "MSELoss",
     "MaxPool2d",
     "Maxout",
     "Module",
@@ -133,7 +163,9 @@ __all__ = [
     "PReLU",
     "Parameter",
     "RMSNorm",
+    "RegressionBins",
     "Sequential",
+    "SmoothL1Loss",
     "Softmax",
     "WeightNorm",
     "__version__",

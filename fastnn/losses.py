@@ -9,7 +9,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn import _backend
 
-__all__ = ["CrossEntropyLoss", "Loss", "NLLLoss"]
+__all__ = [
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "HingeLoss",
+    "HuberLoss",
+    "L1Loss",
+    "Loss",
+    "MSELoss",
+    "NLLLoss",
+    "SmoothL1Loss",
+]
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -170,4 +180,154 @@ class NLLLoss(_ClassLoss):
 
     def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         loss, dinput = _backend.ops.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
+        return loss, dinput
+
+
+class MSELoss(Loss):
+    """Mean squared error, as `torch.nn.MSELoss`: `fastnn.functional.mse_loss`.
+
+    ``loss_fn(input, target)`` takes two arrays of the same shape.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+    """
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.mse_loss(input, target, self.reduction)
+        return loss, dinput
+
+
+class L1Loss(Loss):
+    """Mean absolute error, as `torch.nn.L1Loss`: `fastnn.functional.l1_loss`.
+
+    ``loss_fn(input, target)`` takes two arrays of the same shape.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+    """
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.l1_loss(input, target, self.reduction)
+        return loss, dinput
+
+
+class SmoothL1Loss(Loss):
+    """Squared near 0, absolute beyond `beta`, as `torch.nn.SmoothL1Loss`: `fastnn.functional.smooth_l1_loss`.
+
+    ``loss_fn(input, target)`` takes two arrays of the same shape.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+    beta : float, default 1.0
+        At least 0; 0 gives `L1Loss`.
+    """
+
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction)
+        if not beta >= 0:
+            raise ValueError(f"beta: expected a number of at least 0, got {beta!r}")
+        self.beta = beta
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.smooth_l1_loss(input, target, self.reduction, self.beta)
+        return loss, dinput
+
+
+class HuberLoss(Loss):
+    """Squared near 0, of slope `delta` beyond, as `torch.nn.HuberLoss`: `fastnn.functional.huber_loss`.
+
+    ``loss_fn(input, target)`` takes two arrays of the same shape.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+    delta : float, default 1.0
+        Positive.
+    """
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        if not delta > 0:
+            raise ValueError(f"delta: expected a positive number, got {delta!r}")
+        self.delta = delta
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.huber_loss(input, target, self.reduction, self.delta)
+        return loss, dinput
+
+
+class BCEWithLogitsLoss(Loss):
+    """Binary cross-entropy of logits, as `torch.nn.BCEWithLogitsLoss`:
+    `fastnn.functional.binary_cross_entropy_with_logits`.
+
+    ``loss_fn(logits, target)`` takes two arrays of the same shape; targets are 0, 1 or in between.
+
+    Parameters
+    ----------
+    weight : array like the logits, or (C,) array, optional
+        What each element counts, or each channel of the last axis.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    pos_weight : (C,) array, optional
+        What positive targets count.
+    """
+
+    def __init__(
+        self,
+        weight: NDArray[Any] | None = None,
+        reduction: str = "mean",
+        pos_weight: NDArray[Any] | None = None,
+    ) -> None:
+        super().__init__(reduction)
+        self.weight = weight
+        self.pos_weight = pos_weight
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.binary_cross_entropy_with_logits(
+            input, target, self.weight, self.reduction, self.pos_weight
+        )
+        return loss, dinput
+
+
+class HingeLoss(Loss):
+    """Multi-class hinge loss of support vector machines: `fastnn.functional.hinge_loss`.
+
+    ``loss_fn(scores, labels)`` takes (N, C) scores and (N,) labels.  Where all scores are equal, the loss is C - 1.
+
+    Parameters
+    ----------
+    p : {1, 2}, default 1
+        2: the squared hinge loss.
+    margin : float, default 1.0
+    weight : (C,) array, optional
+        What a row counts, by its label.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    over_classes : {"sum", "mean"}, default "sum"
+        "mean" gives `torch.nn.MultiMarginLoss`, whose terms are divided by C.
+    """
+
+    def __init__(
+        self,
+        p: int = 1,
+        margin: float = 1.0,
+        weight: NDArray[Any] | None = None,
+        reduction: str = "mean",
+        over_classes: str = "sum",
+    ) -> None:
+        super().__init__(reduction)
+        if p not in (1, 2):
+            raise ValueError(f"p: expected 1 or 2, got {p!r}")
+        if over_classes not in ("sum", "mean"):
+            raise ValueError(f"over_classes: expected 'sum' or 'mean', got {over_classes!r}")
+        self.p = p
+        self.margin = margin
+        self.weight = weight
+        self.over_classes = over_classes
+
+    def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        loss, dinput = _backend.ops.hinge_loss(
+            input, target, self.p, self.margin, self.weight, self.reduction, over_classes=self.over_classes
+        )
         return loss, dinput

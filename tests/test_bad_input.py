@@ -24,6 +24,9 @@ class Arrays(dict[str, Array]):
         for name in ("c", "weight", "bias", "running_mean", "running_var"):
             self[name] = rng.standard_normal(4).astype(np.float32)
         self["labels"] = np.array([0, 1, 2, 3, 0, 1])
+        self["nodes"] = np.array([0, 1, 0, 1, 0, 2, 0, 2])  # of four classes
+        self["codes"] = np.array([0, 0, 0, 1, 1, 0, 1, 1])
+        self["offsets"] = np.array([0, 2, 4, 6, 8])
         for name in ("m", "v"):
             self[name] = np.ones((6, 4), np.float32)
         self["wide"] = self["x"].astype(np.float64)
@@ -84,6 +87,12 @@ def prelu_backward(a: Arrays, **kwargs: Any) -> Any:
 
 def maxout_backward(a: Arrays, **kwargs: Any) -> Any:
     return F.maxout_backward(**{"dy": a.dy[:, :2].copy(), "saved": F.maxout(a.x, 2)[1], **kwargs})
+
+
+def tree_loss(a: Arrays, **kwargs: Any) -> Any:
+    arrays = {"h": a.x, "weight": a.dy[:3], "bias": a.short, "labels": a.labels}
+    paths = {"path_nodes": a.nodes, "path_codes": a.codes, "path_offsets": a.offsets}
+    return F.hierarchical_softmax(**{**arrays, **paths, **kwargs})
 
 
 def sgd(a: Arrays, **kwargs: Any) -> Any:
@@ -150,6 +159,12 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: F.softmax(a.x, 0.5), TypeError, "axis"),
     (lambda a: F.log_softmax(a.x, out=a.wide), TypeError, "out"),
     (lambda a: F.softmax_backward(a.dy, a.wide), TypeError, "y"),
+    (lambda a: F.mse_loss(a.half, a.half), TypeError, "input"),
+    (lambda a: F.mse_loss(a.x, a.wide), TypeError, "target"),
+    (lambda a: F.binary_cross_entropy_with_logits(a.x, a.dy, pos_weight=a.c.astype(float)), TypeError, "pos_weight"),
+    (lambda a: F.hinge_loss(a.x, a.x), TypeError, "labels"),
+    (lambda a: tree_loss(a, weight=a.wide), TypeError, "weight"),
+    (lambda a: tree_loss(a, path_nodes=a.c), TypeError, "path_nodes"),
     (lambda a: sgd(a, params=[a.half]), TypeError, "params"),
     (lambda a: sgd(a, grads=[a.wide]), TypeError, "grads"),
     (lambda a: adam(a, exp_avgs=[a.wide]), TypeError, "exp_avgs"),
@@ -207,6 +222,17 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: F.nll_loss(a.x, a.labels, a.short), ValueError, "weight"),
     (lambda a: F.softmax(a.x, 2), ValueError, "axis"),
     (lambda a: F.log_softmax_backward(a.dy, a.small), ValueError, "y"),
+    (lambda a: F.l1_loss(a.x, a.small), ValueError, "target"),
+    (lambda a: F.l1_loss(a.x, a.dy, out=a.small), ValueError, "out"),
+    (lambda a: F.binary_cross_entropy_with_logits(a.x, a.dy, a.short), ValueError, "weight"),
+    (lambda a: F.binary_cross_entropy_with_logits(a.x, a.dy, pos_weight=a.small), ValueError, "pos_weight"),
+    (lambda a: F.hinge_loss(a.c, a.labels), ValueError, "scores"),
+    (lambda a: F.hinge_loss(a.x, a.labels[:5]), ValueError, "labels"),
+    (lambda a: F.hinge_loss(a.x, a.labels, weight=a.short), ValueError, "weight"),
+    (lambda a: tree_loss(a, bias=a.x), ValueError, "bias"),
+    (lambda a: tree_loss(a, h=a.c), ValueError, "h"),
+    (lambda a: tree_loss(a, labels=a.labels[:5]), ValueError, "labels"),
+    (lambda a: tree_loss(a, path_offsets=a.labels[:0]), ValueError, "labels"),
     (lambda a: sgd(a, grads=[a.small]), ValueError, "grads"),
     (lambda a: sgd(a, grads=[]), ValueError, "grads"),
     (lambda a: sgd(a, momentum=0.9, momentum_buffers=[a.small]), ValueError, "momentum_buffers"),
@@ -251,6 +277,11 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: F.softmax(a.head, out=a.tail), ValueError, "out"),
     (lambda a: F.softmax_backward(a.dy, a.head, out=a.tail), ValueError, "out"),
     (lambda a: F.softmax(a.x, out=a.locked), ValueError, "out"),
+    (lambda a: F.mse_loss(a.head, a.x, out=a.tail), ValueError, "out"),
+    (lambda a: F.mse_loss(a.x, a.head, out=a.tail), ValueError, "out"),
+    (lambda a: F.binary_cross_entropy_with_logits(a.x, a.dy, a.out, out=a.out), ValueError, "out"),
+    (lambda a: F.hinge_loss(a.head, a.labels, out=a.tail), ValueError, "out"),
+    (lambda a: tree_loss(a, out=a.x), ValueError, "out"),
     (lambda a: sgd(a, params=[a.locked]), ValueError, "params"),
     (lambda a: sgd(a, params=[a.fortran]), ValueError, "params"),
     (lambda a: sgd(a, params=[a.x, a.x], grads=[a.dy, a.dy], momentum_buffers=None), ValueError, "params"),
@@ -338,6 +369,18 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: F.nll_loss(a.x, a.labels, reduction=None), ValueError, "reduction"),
     (lambda a: F.nll_loss(a.x, a.labels + 1), ValueError, "labels"),
     (lambda a: F.nll_loss(a.x, a.labels - 101), ValueError, "labels"),
+    *((lambda a, f=f: f(a.x, a.dy, reduction="max"), ValueError, "reduction") for f in (F.mse_loss, F.huber_loss)),
+    *((lambda a, b=b: F.smooth_l1_loss(a.x, a.dy, beta=b), ValueError, "beta") for b in (-1.0, np.nan)),
+    *((lambda a, d=d: F.huber_loss(a.x, a.dy, delta=d), ValueError, "delta") for d in (0.0, -1.0, np.nan)),
+    (lambda a: F.hinge_loss(a.x, a.labels + 1), ValueError, "labels"),
+    (lambda a: F.hinge_loss(a.x, a.labels, 3), ValueError, "p"),
+    (lambda a: F.hinge_loss(a.x, a.labels, 1.0), TypeError, "p"),
+    (lambda a: F.hinge_loss(a.x, a.labels, margin="wide"), TypeError, "margin"),
+    (lambda a: F.hinge_loss(a.x, a.labels, over_classes="none"), ValueError, "over_classes"),
+    (lambda a: tree_loss(a, labels=a.labels + 1), ValueError, "labels"),
+    (lambda a: tree_loss(a, path_codes=a.codes + 1), ValueError, "path_codes"),
+    (lambda a: tree_loss(a, path_nodes=a.codes + 7), ValueError, "path_nodes"),
+    (lambda a: tree_loss(a, path_offsets=a.offsets + 9), ValueError, "path_offsets"),
     (lambda a: sgd(a, lr=-1.0), ValueError, "lr"),
     (lambda a: sgd(a, lr=np.nan), ValueError, "lr"),
     (lambda a: sgd(a, momentum=-1.0), ValueError, "momentum"),

@@ -254,6 +254,10 @@ Array integers(py::handle h, const char* name, const std::vector<index>& shape) 
   return is_int64 ? ArrayMaker::input(h, Dtype::i64) : ArrayMaker::copy(h, Dtype::i64);
 }
 
+Array integers(py::handle h, const char* name) {
+  return integers(h, name, is_array(h) && proxy(h)->nd > 0 ? static_cast<index>(proxy(h)->dimensions[0]) : 0);
+}
+
 Array update(py::handle h, const char* name) {
   const Dtype dtype = float_dtype(h, name);
   require_writeable(h, name);

@@ -73,6 +73,7 @@ Array in(py::handle h, const char* name, const Shape& like);
 Array vec(py::handle h, const char* name, index n);                               // shape (n,), float32 or float64
 Array vec(py::handle h, const char* name, index n, const Array& like);            // shape (n,), like's dtype
 Array integers(py::handle h, const char* name, const std::vector<index>& shape);  // any integer dtype, as int64
+Array integers(py::handle h, const char* name);                                   // the same of shape (n,), any n
 bool is_float(py::handle h);                                                      // an array of float32 or float64
 
 // Written in place, never copied: C-contiguous, aligned, writeable.

@@ -1,9 +1,7 @@
 // Softmax, its logarithm, and the losses of classes.
 #include <string>
 
-#include "../ops/ops.hpp"
-#include "array.hpp"
-#include "builtin.hpp"
+#include "loss_args.hpp"
 
 namespace fastnn {
 namespace {
@@ -46,14 +44,6 @@ py::object softmax_backward_(const Arguments& a) {
     softmax_gradient(view, Logarithm, dy.data<T>(), y.data<T>(), dx.data<T>());
   });
   return dx.object();
-}
-
-Reduction reduction_in(const Arguments& a, int place) {
-  const char* const names[] = {"mean", "sum", "none"};
-  for (int k = 0; k < 3 && PyUnicode_Check(a[place].ptr()); ++k)
-    if (PyUnicode_CompareWithASCIIString(a[place].ptr(), names[k]) == 0) return static_cast<Reduction>(k);
-  throw py::value_error(std::string(a.name(place)) + ": expected 'mean', 'sum' or 'none', got " +
-                        std::string(py::repr(a[place])));
 }
 
 // The arguments of a loss of classes, checked.

@@ -19,18 +19,25 @@ FASTNN_INLINE void for_blocks(index begin, index end, const Block& block) {
   }
 }
 
+// Calls segment(at, n, p) for the stretches [g + at, g + at + n) of a block that use the entries from p on of an array
+// of which element g uses entry g % period.
+template <class Segment>
+FASTNN_INLINE void for_periods(index period, index g, index n, const Segment& segment) {
+  index p = g % period;
+  for (index at = 0; at < n;) {
+    const index length = smaller(n - at, period - p);
+    segment(at, length, p);
+    at += length;
+    p = 0;
+  }
+}
+
 // Calls segment(at, n, p) for the stretches [g + at, g + at + n) of a block that use channel p (plane form) or the
 // entries from p on (row form).
 template <bool Rows, class T, class Segment>
 FASTNN_INLINE void for_segments(const ChannelMap<T>& map, index g, index n, const Segment& segment) {
   if constexpr (Rows) {
-    index p = g % map.period;
-    for (index at = 0; at < n;) {
-      const index length = smaller(n - at, map.period - p);
-      segment(at, length, p);
-      at += length;
-      p = 0;
-    }
+    for_periods(map.period, g, n, segment);
   } else {
     index c = (g / map.inner) % map.channels, left = map.inner - g % map.inner;
     for (index at = 0; at < n;) {

@@ -133,11 +133,10 @@ void merge_sums(const Leaves& leaves, index, const double* parts, index results,
   fold_parts(parts, results, leaves.view.channels, part, MergeSums{results * (part.channel1 - part.channel0)});
 }
 
-// One leaf of a whole-array sum, n <= kPiece, in double: a float's square neither overflows nor vanishes.
+// lane[i % 16] += x[i], or its square, in double: a float's square neither overflows nor vanishes.
 template <class T>
-double sum_leaf(const T* x, index n, bool squared) {
-  double lane[kLanes] = {};
-  Lanes<double> total = Lanes<double>::zero();
+FASTNN_INLINE void add_to_lanes(const T* x, index n, bool squared, double* lane) {
+  Lanes<double> total = Lanes<double>::load(lane);
   const index whole = n / kLanes * kLanes;
   for (index i = 0; i < whole; i += kLanes)
     for (index k = 0; k < Lanes<double>::count; ++k) {
@@ -147,6 +146,13 @@ double sum_leaf(const T* x, index n, bool squared) {
   total.store(lane);
   for (index i = whole; i < n; ++i)
     lane[i - whole] += squared ? static_cast<double>(x[i]) * static_cast<double>(x[i]) : static_cast<double>(x[i]);
+}
+
+// One leaf of a whole-array sum, n <= kPiece.
+template <class T>
+double sum_leaf(const T* x, index n, bool squared) {
+  double lane[kLanes] = {};
+  add_to_lanes(x, n, squared, lane);
   return fold_lanes(lane);
 }
 

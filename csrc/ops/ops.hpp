@@ -220,6 +220,50 @@ void image_means(const View& images, const T* x, T* y);
 template <class T>
 void image_means_gradient(const View& images, const T* dy, T* dx);
 
+// Number of the elementwise loss of this name; std::invalid_argument if there is none.
+int loss_id(const char* name);
+
+// One entry per element, or fewer, of which element g has entry g % count.
+template <class T>
+struct Entries {
+  const T* data;  // nullptr: there are none
+  index count;
+};
+
+// Loss `id` of n elements and its gradient, which counts `scale` times. The sum of the losses, or 0 where `losses`
+// keeps them.
+template <class T>
+double elementwise_loss(int id, const T* input, const T* target, Entries<T> parameter, Entries<T> weight, T scale,
+                        T* dinput, T* losses, index n);
+
+// The losses of the rows and the gradient; returns their sum. a.stream is chosen here.
+template <class T>
+double hinge_losses(HingeLoss<T> a, index rows);
+
+// The decisions on the paths of a batch, sample after sample, as TreeLoss has them.
+struct Decisions {
+  std::vector<index> offsets, nodes;
+  std::vector<bool> right;
+};
+
+// The same by node: row r of the gradient is that of nodes[r], from decisions [starts[r], starts[r + 1]).
+struct DecisionsByNode {
+  std::vector<index> nodes, starts, decisions, samples;
+};
+DecisionsByNode by_node(const Decisions& d, index nodes);
+
+template <class T>
+struct HierarchicalSoftmax {
+  const T *h, *weight, *bias;
+  index features;
+  T scale;  // of the gradients
+  T *losses, *dh, *dweight, *dbias;
+};
+
+// The losses of the samples and the gradients; returns the sum of the losses.
+template <class T>
+double hierarchical_softmax(const HierarchicalSoftmax<T>& a, const Decisions& d, const DecisionsByNode& order);
+
 // The sum over the whole array on the fixed tree.
 template <class T>
 double whole_sum(const T* x, index n);

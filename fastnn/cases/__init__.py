@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from fastnn.cases import (
     activations,
+    elementwise_losses,
+    hierarchical,
+    hinge,
     linear,
     losses,
     norm,
@@ -27,7 +30,10 @@ from fastnn.cases import (
 )
 from fastnn.cases.activations import ActivationCase
 from fastnn.cases.base import TOLERANCES, Case, Inputs, Outputs, Work, allowed_error, as_type
+from fastnn.cases.elementwise_losses import ElementwiseLossCase
 from fastnn.cases.epilogues import Epilogue
+from fastnn.cases.hierarchical import HierarchicalSoftmaxCase
+from fastnn.cases.hinge import HingeCase
 from fastnn.cases.linear import BiasActCase
 from fastnn.cases.losses import CrossEntropyCase, NLLCase
 from fastnn.cases.norm import BatchNormCase
@@ -50,7 +56,10 @@ __all__ = [
     "ChannelSumCase",
     "CrossEntropyCase",
     "DropoutCase",
+    "ElementwiseLossCase",
     "Epilogue",
+    "HierarchicalSoftmaxCase",
+    "HingeCase",
     "Inputs",
     "MaxoutCase",
     "NLLCase",
@@ -77,6 +86,9 @@ _FAMILIES = (
     reductions,
     softmax,
     losses,
+    elementwise_losses,
+    hinge,
+    hierarchical,
     windows,
     optim,
 )

@@ -15,6 +15,9 @@ import typing as _typing
 from fastnn import optim as _optim
 from fastnn.functional.activations import *
 from fastnn.functional.convolution import *
+from fastnn.functional.elementwise_losses import *
+from fastnn.functional.hierarchical import *
+from fastnn.functional.hinge import *
 from fastnn.functional.linear import *
 from fastnn.functional.losses import *
 from fastnn.functional.norm import *

@@ -16,6 +16,7 @@ from fastnn.layers.dropout import (
     GaussianNoise,
     Stochastic,
 )
+from fastnn.layers.hierarchical import HierarchicalSoftmax
 from fastnn.layers.linear import Linear, WeightNorm
 from fastnn.layers.module import Module, Parameter, Saved
 from fastnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
@@ -42,6 +43,7 @@ __all__ = [
     "GaussianNoise",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "HierarchicalSoftmax",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",

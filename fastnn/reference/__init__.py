@@ -14,6 +14,9 @@ from importlib import import_module as _import_module
 
 from fastnn.reference.activations import *
 from fastnn.reference.base import Saved
+from fastnn.reference.elementwise_losses import *
+from fastnn.reference.hierarchical import *
+from fastnn.reference.hinge import *
 from fastnn.reference.linear import *
 from fastnn.reference.losses import *
 from fastnn.reference.norm import *
@@ -28,6 +31,9 @@ from fastnn.reference.windows import *
 
 _FAMILIES = (
     "activations",
+    "elementwise_losses",
+    "hierarchical",
+    "hinge",
     "linear",
     "losses",
     "norm",

@@ -431,6 +431,50 @@ class _Operations:
         loss, gradient = self.jax.value_and_grad(self.mean_loss)(logits, labels)
         return loss, gradient
 
+    def mse_loss(self, x: Traced, target: Traced, reduction: str, *, out: None = None) -> tuple[Traced, Traced]:
+        return self._elementwise(x, lambda v: (v - target) ** 2, reduction)
+
+    def l1_loss(self, x: Traced, target: Traced, reduction: str, *, out: None = None) -> tuple[Traced, Traced]:
+        return self._elementwise(x, lambda v: self.np.abs(v - target), reduction)
+
+    def smooth_l1_loss(
+        self, x: Traced, target: Traced, reduction: str, beta: float, *, out: None = None
+    ) -> tuple[Traced, Traced]:
+        return self._elementwise(x, lambda v: self._huber(v - target, beta) / beta, reduction)
+
+    def huber_loss(
+        self, x: Traced, target: Traced, reduction: str, delta: float, *, out: None = None
+    ) -> tuple[Traced, Traced]:
+        return self._elementwise(x, lambda v: self._huber(v - target, delta), reduction)
+
+    def binary_cross_entropy_with_logits(
+        self, x: Traced, target: Traced, *, reduction: str, out: None = None
+    ) -> tuple[Traced, Traced]:
+        def losses(v: Traced) -> Traced:  # as in Optax
+            log_p, log_not_p = self.jax.nn.log_sigmoid(v), self.jax.nn.log_sigmoid(-v)
+            return -target * log_p - (1 - target) * log_not_p
+
+        return self._elementwise(x, losses, reduction)
+
+    def _huber(self, d: Traced, delta: float) -> Traced:
+        size = self.np.abs(d)
+        quadratic = self.np.minimum(size, delta)  # as in Optax
+        return 0.5 * quadratic**2 + delta * (size - quadratic)
+
+    def _elementwise(self, x: Traced, losses: Callable[[Traced], Traced], reduction: str) -> tuple[Traced, Traced]:
+        value, gradient = self.jax.value_and_grad(lambda v: getattr(losses(v), reduction)())(x)
+        return value, gradient
+
+    def hinge_loss(self, scores: Traced, labels: Traced, *, out: None = None) -> tuple[Traced, Traced]:
+        wrong = 1 - self.jax.nn.one_hot(labels, scores.shape[1], dtype=scores.dtype)
+
+        def mean(x: Traced) -> Traced:
+            own = self.np.take_along_axis(x, labels[:, None], axis=1)
+            return (wrong * self.jax.nn.relu(x - own + 1)).sum(axis=1).mean()
+
+        loss, gradient = self.jax.value_and_grad(mean)(scores)
+        return loss, gradient
+
     def _clipped(self, grads: Sequence[Traced], clip_norm: float | None) -> tuple[Traced | None, Sequence[Traced]]:
         if clip_norm is None:
             return None, grads

@@ -561,6 +561,42 @@ def softmax_cross_entropy(logits, labels, d):
     return loss / rows
 
 
+def mse_loss(x, target, dx):
+    total, scale = 0.0, np.float32(2 / x.size)
+    for i in prange(x.size):
+        d = x[i] - target[i]
+        total += d * d
+        dx[i] = scale * d
+    return total / x.size
+
+
+def binary_cross_entropy_with_logits(x, target, dx):
+    total, scale, one, zero = 0.0, np.float32(1 / x.size), np.float32(1), np.float32(0)
+    for i in prange(x.size):
+        v = x[i]
+        e = math.exp(-abs(v))
+        total += max(v, zero) - v * target[i] + math.log1p(e)
+        dx[i] = ((one if v > 0 else e) / (one + e) - target[i]) * scale
+    return total / x.size
+
+
+def hinge_loss(scores, labels, d):
+    rows, classes = scores.shape
+    loss, step = 0.0, np.float32(1 / rows)
+    for i in prange(rows):
+        own = scores[i, labels[i]] - np.float32(1)
+        total, count = np.float32(0), np.float32(0)
+        for j in range(classes):
+            excess = max(scores[i, j] - own, np.float32(0))
+            slope = step if excess > 0 else np.float32(0)
+            total += excess
+            count += slope
+            d[i, j] = slope
+        loss += total - np.float32(1)
+        d[i, labels[i]] = step - count
+    return loss / rows
+
+
 def sum_of_squares(g):
     total = 0.0
     for i in prange(g.size):
@@ -625,6 +661,9 @@ _LOOPS = (
     row_norm,
     row_norm_backward,
     softmax_cross_entropy,
+    mse_loss,
+    binary_cross_entropy_with_logits,
+    hinge_loss,
     sum_of_squares,
     sgd,
     momentum,

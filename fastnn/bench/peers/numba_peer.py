@@ -81,6 +81,26 @@ class Numba(CompiledLoops):
         rows = [array.reshape(-1, result.shape[-1]) for array in (*arrays, result)]
         return partial(getattr(self.loops(result.size), loop), *rows), result
 
+    def _loss(self, loop: str, x: Array, target: Array) -> Plan:
+        dx = self._buffer("dx", x.shape)
+        function = getattr(self.loops(x.size), loop)
+        arrays = x.reshape(-1), target.reshape(-1), dx.reshape(-1)
+        return lambda: (function(*arrays), dx), None
+
+    @prepared
+    def mse_loss(self, x: Array, target: Array, reduction: str, *, out: None = None) -> Plan:
+        return self._loss("mse_loss", x, target)
+
+    @prepared
+    def binary_cross_entropy_with_logits(self, x: Array, target: Array, *, reduction: str, out: None = None) -> Plan:
+        return self._loss("binary_cross_entropy_with_logits", x, target)
+
+    @prepared
+    def hinge_loss(self, scores: Array, labels: Array, *, out: None = None) -> Plan:
+        dscores = self._buffer("dx", scores.shape)
+        loop = self.loops(scores.size).hinge_loss
+        return lambda: (loop(scores, labels, dscores), dscores), None
+
     @prepared
     def softmax(self, x: Array, axis: int = -1, *, out: None = None) -> Plan:
         return self._along_rows("softmax", "y", axis, x)

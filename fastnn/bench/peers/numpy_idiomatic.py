@@ -493,6 +493,44 @@ class NumpyIdiomatic(NumpyWindows, HandWritten):
         p[rows, labels] -= 1
         return float(loss), p / len(labels)
 
+    def mse_loss(self, x: Array, target: Array, reduction: str, *, out: Array | None = None) -> tuple[float, Array]:
+        d = x - target
+        return float((d**2).mean()), 2 * d / d.size
+
+    def l1_loss(self, x: Array, target: Array, reduction: str, *, out: Array | None = None) -> tuple[float, Array]:
+        d = x - target
+        return float(np.abs(d).mean()), np.sign(d) / np.float32(d.size)
+
+    def smooth_l1_loss(
+        self, x: Array, target: Array, reduction: str, beta: float, *, out: Array | None = None
+    ) -> tuple[float, Array]:
+        d = x - target
+        size = np.abs(d)
+        loss = np.where(size < beta, 0.5 * d**2 / beta, size - 0.5 * beta).sum()
+        return float(loss), np.clip(d / beta, -1, 1)
+
+    def huber_loss(
+        self, x: Array, target: Array, reduction: str, delta: float, *, out: Array | None = None
+    ) -> tuple[float, Array]:
+        d = x - target
+        size = np.abs(d)
+        loss = np.where(size < delta, 0.5 * d**2, delta * (size - 0.5 * delta)).sum()
+        return float(loss), np.clip(d, -delta, delta)
+
+    def binary_cross_entropy_with_logits(
+        self, x: Array, target: Array, *, reduction: str, out: Array | None = None
+    ) -> tuple[float, Array]:
+        loss = (np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))).mean()
+        return float(loss), (1 / (1 + np.exp(-x)) - target) / np.float32(x.size)
+
+    def hinge_loss(self, scores: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
+        rows = np.arange(len(labels))
+        margins = np.maximum(scores - scores[rows, labels][:, None] + 1, 0)
+        margins[rows, labels] = 0
+        d = (margins > 0).astype(scores.dtype)
+        d[rows, labels] = -d.sum(axis=1)
+        return float(margins.sum() / len(labels)), d / np.float32(len(labels))
+
     def _clip(self, grads: Sequence[Array], clip_norm: float | None) -> tuple[float | None, Sequence[Array]]:
         if clip_norm is None:
             return None, grads

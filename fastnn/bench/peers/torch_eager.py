@@ -13,6 +13,8 @@ from fastnn.bench.peers.torch_common import Tensor, TorchPeer
 from fastnn.bench.steps import Network, StepJob
 from fastnn.cases import Case, Inputs, OptimizerCase
 
+_REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
 
 def _other_axes(x: Tensor) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
@@ -491,6 +493,39 @@ class TorchEager(TorchPeer):
         loss, weight = self._nll_loss_forward(logs, labels, None, mean, ignored)
         dlogs = self._nll_loss_backward(self._one, logs, labels, None, mean, ignored, weight)
         return loss, self._log_softmax_backward(dlogs, logs, 1, logits.dtype)
+
+    def mse_loss(self, x: Tensor, target: Tensor, reduction: str, *, out: None = None) -> tuple[Tensor, Tensor]:
+        loss = self.torch.nn.functional.mse_loss(x, target, reduction=reduction)
+        return loss, self._aten.mse_loss_backward.default(self._one, x, target, _REDUCTIONS[reduction])
+
+    def l1_loss(self, x: Tensor, target: Tensor, reduction: str, *, out: None = None) -> tuple[Tensor, Tensor]:
+        loss = self.torch.nn.functional.l1_loss(x, target, reduction=reduction)
+        return loss, self.torch.sub(x, target).sign_().mul_(1 / x.numel())  # as autograd: there is no such kernel
+
+    def smooth_l1_loss(
+        self, x: Tensor, target: Tensor, reduction: str, beta: float, *, out: None = None
+    ) -> tuple[Tensor, Tensor]:
+        loss = self.torch.nn.functional.smooth_l1_loss(x, target, reduction=reduction, beta=beta)
+        number = _REDUCTIONS[reduction]
+        return loss, self._aten.smooth_l1_loss_backward.default(self._one, x, target, number, beta)
+
+    def huber_loss(
+        self, x: Tensor, target: Tensor, reduction: str, delta: float, *, out: None = None
+    ) -> tuple[Tensor, Tensor]:
+        loss = self.torch.nn.functional.huber_loss(x, target, reduction=reduction, delta=delta)
+        return loss, self._aten.huber_loss_backward.default(self._one, x, target, _REDUCTIONS[reduction], delta)
+
+    def binary_cross_entropy_with_logits(
+        self, x: Tensor, target: Tensor, *, reduction: str, out: None = None
+    ) -> tuple[Tensor, Tensor]:
+        loss = self.torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction=reduction)
+        return loss, self.torch.sigmoid(x).sub_(target).mul_(1 / x.numel())  # as autograd: there is no such kernel
+
+    def hinge_loss(self, scores: Tensor, labels: Tensor, *, out: None = None) -> tuple[Tensor, Tensor]:
+        classes = self.torch.full((), scores.shape[1], dtype=scores.dtype)  # torch divides by them
+        p, margin, mean = 1, 1, _REDUCTIONS["mean"]
+        loss = self._aten.multi_margin_loss.default(scores, labels, p, margin, None, mean) * classes
+        return loss, self._aten.multi_margin_loss_backward.default(classes, scores, labels, p, margin, None, mean)
 
 
 class TorchOut(TorchEager):
