@@ -255,7 +255,7 @@ Array integers(py::handle h, const char* name, const std::vector<index>& shape) 
 }
 
 Array integers(py::handle h, const char* name) {
-  return integers(h, name, is_array(h) && proxy(h)->nd > 0 ? static_cast<index>(proxy(h)->dimensions[0]) : 0);
+  return integers(h, name, {is_array(h) && proxy(h)->nd > 0 ? static_cast<index>(proxy(h)->dimensions[0]) : 0});
 }
 
 Array update(py::handle h, const char* name) {

@@ -11,8 +11,6 @@ namespace {
 
 PyTypeObject* saved_type = nullptr;
 
-constexpr std::size_t cached_bytes = 65536;  // as of arrays: fresh pages cost more from here on
-
 Saved& self_of(PyObject* object) {
   return *reinterpret_cast<Saved*>(object);
 }

@@ -10,7 +10,7 @@
 namespace fastnn {
 
 constexpr int kMaxKept = 4;            // arrays by reference
-constexpr std::size_t kNumbers = 192;  // bytes of plain numbers
+constexpr std::size_t kNumbers = 224;  // bytes of plain numbers
 
 // Of one operation.
 struct SavedKind {
