@@ -31,15 +31,15 @@ def test_demo_passes_its_options_on(monkeypatch):
 def test_bench_prints_the_table_and_checks_its_bounds(tmp_path, monkeypatch, capsys):
     limits = iter((1e12, 0.0))
     monkeypatch.setattr("fastnn.bench.rows.CaseRow._bound", lambda *_: Bound("floor", next(limits)))
-    arguments = ["bench", "--quick", "--only", "dropout/p=0.5 backward 1024", "--isa", fastnn.get_isa(), "--check"]
+    arguments = ["bench", "--quick", "--only", "relu6/output backward 1024", "--isa", fastnn.get_isa(), "--check"]
     arguments += ["--peers", "numpy"]
     assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert text == (tmp_path / "bench.txt").read_text() + "\n"
-    for word in ("working set", "parallel region", "NumPy in place", "dropout/p=0.5 backward 1024", "1 of 1 bounds"):
+    for word in ("working set", "parallel region", "NumPy in place", "relu6/output backward 1024", "1 of 1 bounds"):
         assert word in text
     assert cli.main(arguments) == 1
-    assert "missed: dropout/p=0.5 backward 1024" in capsys.readouterr().err
+    assert "missed: relu6/output backward 1024" in capsys.readouterr().err
 
 
 def test_demo_reports_missing_files(tmp_path, capsys):

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <string>
 
+#include "../parallel.hpp"
+
 namespace fastnn {
 
 Reduction reduction_in(const Arguments& a, int place) {
@@ -19,6 +21,7 @@ double gradient_scale(Reduction reduction, index n) {
 }
 
 py::object reduced(Reduction reduction, double sum, index n, const std::optional<Array>& losses) {
+  const parallel::FloatMode mode;
   if (reduction == Reduction::none) return losses->object();
   if (reduction == Reduction::sum) return py::float_(sum);
   return py::float_(n > 0 ? sum / static_cast<double>(n) : std::nan(""));

@@ -22,6 +22,10 @@ class HierarchicalSoftmaxCase(Case):
     features: int
     reduction: str
 
+    def out_shape(self, shape: Any, direction: str) -> Any:
+        """Shape of what `out` receives."""
+        return (shape[0], self.features)
+
     def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
         samples, classes = shape

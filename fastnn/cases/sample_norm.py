@@ -108,7 +108,7 @@ _CHANNELS_LAST = Layout(
     ((4, 4, 4, 16), (3, 7, 7, 512), (16, 56, 56, 64), (84, 56, 56, 64)),
 )
 _SERIES = Layout("ncl", 1, ((5, 3, 1), (4, 9), (4, 6, 15), (3, 64, 17), (8, 2, 2200)), ())
-_PLANES = replace(_SERIES, shapes=_SERIES.shapes[2:])
+_PLANES = replace(_SERIES, shapes=((3, 2, 5), *_SERIES.shapes[2:]))
 
 
 def _case(op: str, layout: Layout, epilogue: Epilogue, **options: Any) -> SampleNormCase:

@@ -97,7 +97,7 @@ class Im2colCase(WindowCase):
 class Conv2dCase(WindowCase):
     """Of whole numbers, whose products and sums are exact: the bits are then the same whatever the BLAS."""
 
-    outputs: int = 5
+    outputs: int = 9
     bias: bool = True
 
     def output_shape(self, shape: Any) -> tuple[int, ...]:
