@@ -43,7 +43,15 @@ constexpr Kernels<T> kernels() {
           max_pool_gradient<T>,
           avg_pool<T>,
           avg_pool_gradient<T>,
-          spread<T>};
+          spread<T>,
+          incoming<T>,
+          scale<T>,
+          average<T>,
+          difference<T>,
+          magnitudes<T>,
+          largest<T>,
+          column_squares<T>,
+          scale_columns<T>};
 }
 
 }  // namespace
