@@ -1,4 +1,4 @@
-"""Fine-tuning: learn the digits 0 to 4, keep the body, and learn 5 to 9 with a new head; then let the body follow slowly.
+"""Fine-tuning: learn the digits 0 to 4, keep the body, learn 5 to 9 with a new head; then let the body follow slowly.
 
 Run it with: python examples/fine_tuning.py
 """

@@ -4,8 +4,8 @@
 
 Any function of one integer is a schedule; these are the usual ones, and they compose.  `step` counts from 0: the first
 step of an optimizer is taken at ``schedule(0)``.  They hold no state, so an optimizer that is resumed goes on with the
-same rates from its count of steps alone; `ReduceOnPlateau`, which watches a metric, has a state, and optimizers store it
-with theirs.
+same rates from its count of steps alone; `ReduceOnPlateau`, which watches a metric, has a state, and optimizers store
+it with theirs.
 
 Lengths are in steps: with 100 batches an epoch, ``exponential(1e-2, 0.98, every=100)`` shrinks the rate every epoch.
 """
@@ -149,8 +149,8 @@ def one_cycle(
 ) -> Schedule:
     """Up to `lr` and down again in so many steps, both along half a cosine.
 
-    From ``lr * start_factor`` to `lr` in the share `warm` of the steps, then to ``lr * end_factor``, which stays.  L. N.
-    Smith, N. Topin: Super-convergence (2018), with the numbers of `torch.optim.lr_scheduler.OneCycleLR`.
+    From ``lr * start_factor`` to `lr` in the share `warm` of the steps, then to ``lr * end_factor``, which stays.  L.
+    N. Smith, N. Topin: Super-convergence (2018), with the numbers of `torch.optim.lr_scheduler.OneCycleLR`.
     """
     most, length = _rate("lr", lr), _steps("steps", steps)
     if not 0 < warm < 1:
@@ -171,8 +171,8 @@ def one_cycle(
 def warmup(schedule: float | Schedule, steps: int, start_factor: float = 0.0) -> Schedule:
     """A linear warm-up in front of a schedule or a rate.
 
-    For so many steps the rate goes from ``start_factor * schedule(0)`` towards ``schedule(0)``, growing from the first step
-    on; then the schedule begins at its own step 0.
+    For so many steps the rate goes from ``start_factor * schedule(0)`` towards ``schedule(0)``, growing from the first
+    step on; then the schedule begins at its own step 0.
     """
     then, length, low = _as_schedule(schedule), _steps("steps", steps), _rate("start_factor", start_factor)
 
@@ -216,8 +216,8 @@ def scaled(schedule: Schedule, factor: float) -> Schedule:
 class ReduceOnPlateau:
     """A rate that shrinks when a metric has stopped to improve, as `torch.optim.lr_scheduler.ReduceLROnPlateau`.
 
-    A schedule with a memory: call `update` with the metric after each epoch.  An optimizer that has it as its `lr` stores
-    its state with its own.
+    A schedule with a memory: call `update` with the metric after each epoch.  An optimizer that has it as its `lr`
+    stores its state with its own.
 
     Parameters
     ----------

@@ -132,11 +132,17 @@ STEPS = range(40)
         (S.cosine_restarts(0.3, 10), lambda t: 0.15 * (1 + math.cos(math.pi * (t % 10) / 10))),
         (S.inverse_sqrt(0.3, 4), lambda t: 0.3 / math.sqrt(max(1, t / 4))),
         (S.warmup(0.3, 4), lambda t: 0.3 * min(1, (t + 1) / 5)),
-        (S.warmup(S.exponential(0.3, 0.5), 4, 0.2), lambda t: 0.3 * (0.2 + 0.16 * (t + 1) if t < 4 else 0.5 ** (t - 4))),
-        (S.sequence((0.1, 3), (S.linear(0.4, 8), 8), 0.2), lambda t: 0.1 if t < 3 else 0.4 - 0.05 * (t - 3) if t < 11 else 0.2),
+        (
+            S.warmup(S.exponential(0.3, 0.5), 4, 0.2),
+            lambda t: 0.3 * (0.2 + 0.16 * (t + 1) if t < 4 else 0.5 ** (t - 4)),
+        ),
+        (
+            S.sequence((0.1, 3), (S.linear(0.4, 8), 8), 0.2),
+            lambda t: 0.1 if t < 3 else 0.4 - 0.05 * (t - 3) if t < 11 else 0.2,
+        ),
         (S.scaled(S.constant(0.3), 0.1), lambda t: 0.03),
     ],
-)  # fmt: skip
+)
 def test_schedules_follow_their_formulas(schedule, formula):
     np.testing.assert_allclose([schedule(t) for t in STEPS], [formula(t) for t in STEPS], rtol=1e-13, atol=1e-16)
 

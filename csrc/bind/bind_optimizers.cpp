@@ -45,6 +45,14 @@ double number(py::handle h, const char* name) {
   throw py::type_error(std::string(name) + ": expected a number, got " + Py_TYPE(h.ptr())->tp_name);
 }
 
+// The number of a group; negative and huge ones are none.
+std::size_t integer(py::handle h) {
+  const Py_ssize_t value = PyLong_AsSsize_t(h.ptr());
+  if (value != -1 || !PyErr_Occurred()) return static_cast<std::size_t>(value);
+  PyErr_Clear();
+  throw py::type_error(std::string("groups: expected an integer, got ") + Py_TYPE(h.ptr())->tp_name);
+}
+
 // The numbers of each group of tensors, and which group a tensor belongs to.
 class Numbers {
  public:
@@ -57,8 +65,7 @@ class Numbers {
     }
     if (!groups.is_none()) {
       const Items given(groups, "groups", tensors, "integers");
-      for (std::size_t i = 0; i < tensors; ++i) group_[i] = PyLong_AsSize_t(given[i].ptr());
-      if (PyErr_Occurred()) throw py::error_already_set();
+      for (std::size_t i = 0; i < tensors; ++i) group_[i] = integer(given[i]);
     }
     for (const std::size_t group : group_)
       if (group >= rows.size()) throw py::value_error("groups: expected numbers of each group");

@@ -53,7 +53,7 @@ class Clock(NamedTuple):
 
 
 class TensorRecord(NamedTuple):
-    """What a step saw of one array: ``||update|| / ||w||``, ``||g||`` before clipping, and the largest ``|w|`` after it."""
+    """What a step saw of one array: ``||update|| / ||w||``, ``||g||`` before clipping, the largest ``|w|`` after it."""
 
     update_ratio: float
     grad_norm: float
@@ -69,8 +69,8 @@ class StepRecord:
     grad_norm : float
         Norm of all gradients together, before clipping.
     penalty : float
-        ``sum(weight_decay / 2 * w ** 2 + l1 * abs(w))`` over all arrays before the step: what regularisation adds to the
-        loss that this step's gradients belong to.  Decoupled decay is no penalty.
+        ``sum(weight_decay / 2 * w ** 2 + l1 * abs(w))`` before the step, over the arrays it updates: what
+        regularisation adds to the loss that its gradients belong to.  Decoupled decay is no penalty.
     tensors : dict from names to `TensorRecord`
         Of every array that was updated.  A max-norm constraint comes after.
     """
@@ -117,7 +117,7 @@ class Optimizer:
     clip_norm : float, optional
         Scale the gradients down to this norm, taken over all of them together, as `torch.nn.utils.clip_grad_norm_`.
     clip_value : float, optional
-        Keep every element of the gradients within +-clip_value, as `torch.nn.utils.clip_grad_value_`, after `clip_norm`.
+        Keep every element within +-clip_value, as `torch.nn.utils.clip_grad_value_`, after `clip_norm`.
     clip_form : {"scale", "unit"}, default "scale"
         "unit": gradients whose norm is larger than `clip_norm` are divided by their norm.
     nonfinite : {"allow", "error", "skip"}, default "allow"

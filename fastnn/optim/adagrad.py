@@ -55,8 +55,8 @@ def adagrad_step(
         sum = sum + g * g
         param = param - lr * g / (sqrt(sum) + eps)
 
-    Sums below the smallest normal number become 0.  Formula: J. Duchi, E. Hazan, Y. Singer: Adaptive subgradient methods
-    (JMLR 2011), in the form of `torch.optim.Adagrad`.
+    Sums below the smallest normal number become 0.  Formula: J. Duchi, E. Hazan, Y. Singer: Adaptive
+    subgradient methods (JMLR 2011), in the form of `torch.optim.Adagrad`.
 
     Parameters
     ----------

@@ -73,8 +73,8 @@ def adamax_step(
         u = max(beta2 * u, |g| + eps)
         param = param - lr / bias_correction1 * m / u
 
-    Moments below the smallest normal number become 0.  Formula: D. P. Kingma, J. Ba: Adam (ICLR 2015), section 7.1, in the
-    form of `torch.optim.Adamax`.
+    Moments below the smallest normal number become 0.  Formula: D. P. Kingma, J. Ba: Adam (ICLR 2015), section 7.1, in
+    the form of `torch.optim.Adamax`.
 
     Parameters
     ----------

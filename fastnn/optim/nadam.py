@@ -89,8 +89,8 @@ def nadam_step(
         d = mu_next / (1 - mu_product * mu_next) * m + (1 - mu) / (1 - mu_product) * g
         param = param - lr * d / (sqrt(v) / sqrt(bias_correction2) + eps)
 
-    Moments below the smallest normal number become 0.  Formula: T. Dozat: Incorporating Nesterov momentum into Adam (ICLR
-    workshop 2016), in the form of `torch.optim.NAdam`.
+    Moments below the smallest normal number become 0.  Formula: T. Dozat: Incorporating Nesterov momentum into Adam
+    (ICLR workshop 2016), in the form of `torch.optim.NAdam`.
 
     Parameters
     ----------

@@ -134,8 +134,8 @@ class RAdam(Optimizer):
         param = param - lr / (1 - beta1 ** t) * m * r * sqrt(1 - beta2 ** t) / (sqrt(v) + eps)    where rho > 5
         param = param - lr / (1 - beta1 ** t) * m                                                 elsewhere
 
-    L. Liu et al.: On the variance of the adaptive learning rate and beyond (ICLR 2020).  Powers are running products, part
-    of the state.
+    L. Liu et al.: On the variance of the adaptive learning rate and beyond (ICLR 2020).  Powers are running products,
+    part of the state.
 
     Parameters
     ----------

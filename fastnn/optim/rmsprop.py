@@ -124,8 +124,8 @@ class RMSprop(Optimizer):
         b = momentum * b + d                                         (with momentum)
         param = param - lr * b with momentum, else param - lr * d
 
-    T. Tieleman, G. Hinton: Lecture 6.5, Coursera (2012); centered: A. Graves (2013).  Keras and TensorFlow have eps inside
-    the root.
+    T. Tieleman, G. Hinton: Lecture 6.5, Coursera (2012); centered: A. Graves (2013).  Keras and TensorFlow have eps
+    inside the root.
 
     Parameters
     ----------

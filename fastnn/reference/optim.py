@@ -1,7 +1,8 @@
 """Steps of the optimizers, in place.
 
-Each function is the formula; `incoming` is what a gradient goes through before it.  `optimizer_step` is what the classes
-of `fastnn.optim` call inside `fastnn.use_reference`: groups, averages and constraints around the same functions.
+Each function is the formula; `clipped` and `penalised` are what a gradient goes through before.  `optimizer_step` is
+what the classes of `fastnn.optim` call inside `fastnn.use_reference`: groups, averages and constraints around the same
+functions.
 """
 
 from __future__ import annotations

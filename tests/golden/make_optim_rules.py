@@ -1,4 +1,4 @@
-"""Writes optim_rules.npz: twenty steps of every other rule and switch, by torch, or by the formula where torch has none.
+"""Writes optim_rules.npz: twenty steps of every other rule and switch, by torch, or by formula where torch has none.
 
 Parameters after steps 1, 2, 5, 10 and 20 are kept.  Start and gradients are those of optim.npz.  Run once, with torch
 2.13.0, and commit the result: python tests/golden/make_optim_rules.py
@@ -20,34 +20,37 @@ GRADS = [GOLDEN[f"grads.{i}"] for i in range(2)]
 KEPT = (0, 1, 4, 9, 19)
 STEPS = 20
 
-O = torch.optim
+
 BY_TORCH: dict[str, tuple[Any, dict[str, Any]]] = {
-    "nesterov_dampened_decay": (O.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-    "amsgrad": (O.Adam, {"lr": 0.02, "betas": (0.8, 0.95), "amsgrad": True, "weight_decay": 0.1}),
-    "amsgradw": (O.AdamW, {"lr": 0.02, "betas": (0.8, 0.95), "amsgrad": True, "weight_decay": 0.1}),
-    "adamax": (O.Adamax, {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
-    "nadam": (O.NAdam, {"lr": 0.02, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+    "nesterov_dampened_decay": (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    "amsgrad": (torch.optim.Adam, {"lr": 0.02, "betas": (0.8, 0.95), "amsgrad": True, "weight_decay": 0.1}),
+    "amsgradw": (torch.optim.AdamW, {"lr": 0.02, "betas": (0.8, 0.95), "amsgrad": True, "weight_decay": 0.1}),
+    "adamax": (torch.optim.Adamax, {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
+    "nadam": (torch.optim.NAdam, {"lr": 0.02, "betas": (0.8, 0.95), "weight_decay": 0.1}),
     "nadam_decoupled": (
-        O.NAdam,
+        torch.optim.NAdam,
         {"lr": 0.02, "momentum_decay": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True},
     ),
-    "radam": (O.RAdam, {"lr": 0.02, "weight_decay": 0.1}),
-    "radam_short": (O.RAdam, {"lr": 0.02, "betas": (0.5, 0.9)}),
-    "radam_decoupled": (O.RAdam, {"lr": 0.02, "weight_decay": 0.1, "decoupled_weight_decay": True}),
-    "adagrad": (O.Adagrad, {"lr": 0.1}),
+    "radam": (torch.optim.RAdam, {"lr": 0.02, "weight_decay": 0.1}),
+    "radam_short": (torch.optim.RAdam, {"lr": 0.02, "betas": (0.5, 0.9)}),
+    "radam_decoupled": (torch.optim.RAdam, {"lr": 0.02, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "adagrad": (torch.optim.Adagrad, {"lr": 0.1}),
     "adagrad_switches": (
-        O.Adagrad,
+        torch.optim.Adagrad,
         {"lr": 0.1, "lr_decay": 0.2, "initial_accumulator_value": 0.1, "eps": 1e-3, "weight_decay": 0.1},
     ),
-    "rmsprop": (O.RMSprop, {"lr": 0.02}),
-    "rmsprop_momentum": (O.RMSprop, {"lr": 0.02, "alpha": 0.9, "momentum": 0.8, "weight_decay": 0.1}),
-    "rmsprop_centered": (O.RMSprop, {"lr": 0.02, "alpha": 0.9, "eps": 1e-3, "centered": True}),
-    "rmsprop_all": (O.RMSprop, {"lr": 0.02, "alpha": 0.9, "momentum": 0.8, "centered": True, "weight_decay": 0.1}),
-    "adadelta": (O.Adadelta, {"lr": 1.0, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
-    "clip_value": (O.SGD, {"lr": 0.1, "momentum": 0.9}),
-    "clip_both": (O.Adam, {"lr": 0.02}),
-    "ema": (O.SGD, {"lr": 0.1}),
-    "equal_average": (O.SGD, {"lr": 0.1}),
+    "rmsprop": (torch.optim.RMSprop, {"lr": 0.02}),
+    "rmsprop_momentum": (torch.optim.RMSprop, {"lr": 0.02, "alpha": 0.9, "momentum": 0.8, "weight_decay": 0.1}),
+    "rmsprop_centered": (torch.optim.RMSprop, {"lr": 0.02, "alpha": 0.9, "eps": 1e-3, "centered": True}),
+    "rmsprop_all": (
+        torch.optim.RMSprop,
+        {"lr": 0.02, "alpha": 0.9, "momentum": 0.8, "centered": True, "weight_decay": 0.1},
+    ),
+    "adadelta": (torch.optim.Adadelta, {"lr": 1.0, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
+    "clip_value": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    "clip_both": (torch.optim.Adam, {"lr": 0.02}),
+    "ema": (torch.optim.SGD, {"lr": 0.1}),
+    "equal_average": (torch.optim.SGD, {"lr": 0.1}),
 }
 
 
