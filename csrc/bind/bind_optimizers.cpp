@@ -308,7 +308,7 @@ py::object optimizer_step(const Arguments& a) {
 }
 
 // For each array the sums of its squares and of its absolute values.
-py::list weight_sums(py::handle params) {
+py::list sums_of_weights(py::handle params) {
   const Items parameters(params, "params");
   py::list rows(parameters.size());
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -354,7 +354,7 @@ void bind_optimizers(py::module_& m) {
       "pair: the norm, and for each tensor the sum of squares of its gradient, of itself and of its absolute values\n"
       "before the step, of squares of its change, and the largest absolute value.",
       optimizer_step);
-  m.def("weight_sums", weight_sums, "For each array the sum of its squares and of its absolute values.");
+  m.def("weight_sums", sums_of_weights, "For each array the sum of its squares and of its absolute values.");
   m.def("optimizer_names", optimizer_names, "Names in the kernel table, in the order of their numbers.");
 }
 

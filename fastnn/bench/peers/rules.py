@@ -1,7 +1,7 @@
 """The rarer optimizers as their users write them, for NumPy and for JAX.
 
-A rule is a function of the module (`numpy` or `jax.numpy`), the gradient, the state arrays and the options of the step; it
-returns what is subtracted from the parameter, and the new states.
+A rule is a function of the module (`numpy` or `jax.numpy`), the gradient, the state arrays and the options of the step;
+it returns what is subtracted from the parameter, and the new states.
 """
 
 from __future__ import annotations
