@@ -260,7 +260,11 @@ def core_arguments():
         ({"name": "nothing"}, ValueError, "nothing"),
         ({"states": [[np.ones(3), np.ones((2, 2))]]}, ValueError, "states: expected 3"),
         ({"states": [None, [np.ones(3), np.ones((2, 2))], None]}, TypeError, "exp_avgs: expected a sequence"),
-        ({"states": [[np.ones(3)] * 2, [np.ones(3), np.ones((2, 2))], None]}, ValueError, r"exp_avgs\[1\]: expected shape"),
+        (
+            {"states": [[np.ones(3)] * 2, [np.ones(3), np.ones((2, 2))], None]},
+            ValueError,
+            r"exp_avgs\[1\]: expected shape",
+        ),
         ({"params": [np.ones(3), np.ones((2, 2), np.float32)]}, TypeError, r"params\[1\]: expected the dtype"),
         ({"params": 3}, TypeError, "params: expected a sequence"),
         ({"grads": [np.ones(3), None]}, TypeError, r"grads\[1\]: expected a NumPy array"),

@@ -336,8 +336,8 @@ py::tuple optimizer_names() {
 
 void bind_optimizers(py::module_& m) {
   py::dict defaults;
-  defaults["groups"] = defaults["clip_norm"] = defaults["averages"] = defaults["max_norms"] = py::none();
-  defaults["clip_to_unit"] = defaults["by_column"] = defaults["stats"] = false;
+  for (const char* name : {"groups", "clip_norm", "averages", "max_norms"}) defaults[name] = py::none();
+  for (const char* name : {"clip_to_unit", "by_column", "stats"}) defaults[name] = false;
   defaults["nonfinite"] = "allow";
   defaults["average_weight"] = 1.0;
   m.attr("optimizer_step") = make_builtin(

@@ -97,9 +97,11 @@ SHAPES: tuple[Shapes, ...] = (
     ((33, 31), (4096,), (4097,), (60001,), (2,)),
 )
 
+Variants = Mapping[str, Mapping[str, Any]]
+
 DECAY = {"+decay": {"weight_decay": 0.05}}
 CLIP = {"+clip": {"clip_norm": 0.5}}
-ALL = {"+all": {"weight_decay": 0.05, "l1": 0.02, "clip_norm": 0.5, "clip_value": 0.002}}
+ALL: Variants = {"+all": {"weight_decay": 0.05, "l1": 0.02, "clip_norm": 0.5, "clip_value": 0.002}}
 """Variants by the suffix of their names: options that all steps take."""
 
 
@@ -108,7 +110,7 @@ def _optimizer(
     *slots: str | None,
     at: Callable[[int], Mapping[str, Any]] = lambda number: {},
     root: bool = False,
-    variants: Mapping[str, Mapping[str, Any]] = ALL,
+    variants: Variants = ALL,
     bench: Mapping[str, tuple[Shapes, ...]] | None = None,
     **options: Any,
 ) -> Iterator[Case]:
@@ -160,15 +162,17 @@ def rows() -> Iterator[Case]:
     measured = {"": full}
     large: dict[str, tuple[Shapes, ...]] = {"": ((FLAT_BENCH[-1],), models[0], models[-1])}
     adam = ("exp_avgs", "exp_avg_sqs")
-    both = {**CLIP, **DECAY, "+decay+clip": DECAY["+decay"] | CLIP["+clip"]}
-    more = {
+    both: Variants = {**CLIP, **DECAY, "+decay+clip": DECAY["+decay"] | CLIP["+clip"]}
+    more: Variants = {
         "+all": ALL["+all"],
         "+l1": {"l1": 0.02},
         "+value": {"clip_value": 0.5},
         "+unit": {"clip_norm": 0.5, "clip_form": "unit"},
         "+normalised": {"clip_norm": 0.0, "clip_form": "unit"},
     }
-    yield from _optimizer("sgd_step/plain", None, variants=both | more, bench=measured | {"+normalised": large[""]})
+    yield from _optimizer(
+        "sgd_step/plain", None, variants={**both, **more}, bench=measured | {"+normalised": large[""]}
+    )
     yield from _optimizer(
         "sgd_step/momentum",
         "momentum_buffers",
@@ -187,14 +191,14 @@ def rows() -> Iterator[Case]:
         momentum=0.9,
         nesterov=True,
     )
-    inside = {"momentum": 0.9, "form": "lr_inside"}
+    inside: dict[str, Any] = {"momentum": 0.9, "form": "lr_inside"}
     yield from _optimizer("sgd_step/lr_inside", "momentum_buffers", at=_started, **inside)
     yield from _optimizer("sgd_step/lr_inside,nesterov", "momentum_buffers", at=_started, nesterov=True, **inside)
     clipped = measured | {"+clip": models}
     yield from _optimizer("adam_step/adam", *adam, at=_corrected, root=True, variants=both, bench=clipped)
     decayed = {"+decay": full}
     yield from _optimizer(
-        "adam_step/adamw", *adam, at=_corrected, root=True, variants=both | ALL, bench=decayed, decoupled=True
+        "adam_step/adamw", *adam, at=_corrected, root=True, variants={**both, **ALL}, bench=decayed, decoupled=True
     )
     yield from _optimizer("adam_step/amsgrad", *adam, "max_exp_avg_sqs", at=_corrected, root=True, bench=large)
     yield from _optimizer("nadam_step/nadam", *adam, at=_nesterov, root=True, bench=large)

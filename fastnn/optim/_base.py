@@ -267,11 +267,7 @@ class Optimizer:
         options = [self._group_options(group, clocks[clock]) for group, clock in self._groups]
         unit = clips_to_unit(self.clip_form)
         averages, weight = self._averages_due()
-        run, numbers = _core.optimizer_step, options
-        if _backend.is_reference():
-            from fastnn.reference.optim import optimizer_step as run  # takes the options as they are
-        else:
-            numbers = [self._numbers(**each) for each in options]
+        run, numbers = _implementation(self._numbers, options)
         try:
             norm = run(
                 self._rule,
@@ -490,7 +486,7 @@ class Optimizer:
 
     def summary(self) -> str:
         """A table of what applies to which array."""
-        rows = [("name", "shape", "lr", "weight_decay", "l1", "max_norm", "steps", "")]
+        rows: list[tuple[str, ...]] = [("name", "shape", "lr", "weight_decay", "l1", "max_norm", "steps", "")]
         own_limit = self.max_norm or 0.0
         for i, (name, array, options) in enumerate(zip(self._names, self._arrays, self._tensor_options, strict=True)):
             rate = self._rate_now(self.lr if options.lr is None else options.lr)
@@ -605,6 +601,17 @@ class Optimizer:
         if self._averages is not None:
             self._average_count = int(given["average_count"])
         self._regroup()
+
+
+def _implementation(
+    numbers: Callable[..., tuple[float, ...]], options: list[dict[str, Any]]
+) -> tuple[Callable[..., Any], list[Any]]:
+    """The function that runs a step, and the options of the groups as it takes them."""
+    if _backend.is_reference():
+        from fastnn.reference.optim import optimizer_step
+
+        return optimizer_step, options
+    return _core.optimizer_step, [numbers(**each) for each in options]
 
 
 def _arrays_of(names: Iterable[str], values: Iterable[float]) -> dict[str, Array]:

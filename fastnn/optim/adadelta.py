@@ -91,7 +91,10 @@ def adadelta_step(
     )
     states = (square_avgs, acc_deltas)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("adadelta", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "adadelta", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class Adadelta(Optimizer):

@@ -76,7 +76,10 @@ def adagrad_step(
     )
     states = (sums,)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("adagrad", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "adagrad", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class Adagrad(Optimizer):

@@ -118,7 +118,10 @@ def adam_step(
     )
     states = (exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("adam", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "adam", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class Adam(Optimizer):

@@ -101,7 +101,10 @@ def adamax_step(
     )
     states = (exp_avgs, exp_infs)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("adamax", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "adamax", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class Adamax(Optimizer):

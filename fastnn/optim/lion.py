@@ -82,7 +82,10 @@ def lion_step(
     )
     states = (exp_avgs,)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("lion", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "lion", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class Lion(Optimizer):

@@ -127,7 +127,10 @@ def nadam_step(
     )
     states = (exp_avgs, exp_avg_sqs)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("nadam", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "nadam", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class NAdam(Optimizer):

@@ -119,7 +119,10 @@ def radam_step(
     )
     states = (exp_avgs, exp_avg_sqs)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("radam", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "radam", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class RAdam(Optimizer):

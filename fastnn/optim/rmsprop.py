@@ -109,7 +109,10 @@ def rmsprop_step(
     )
     states = (square_avgs, grad_avgs, momentum_buffers)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("rmsprop", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "rmsprop", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class RMSprop(Optimizer):

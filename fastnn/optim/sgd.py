@@ -122,7 +122,10 @@ def sgd_step(
     )
     states = (momentum_buffers if momentum != 0.0 else None,)
     unit = clips_to_unit(clip_form)
-    return _core.optimizer_step("sgd", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite)
+    norm: float | None = _core.optimizer_step(
+        "sgd", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class SGD(Optimizer):
@@ -237,6 +240,5 @@ class NormalizedSGD(SGD):
         for name in ("clip_norm", "clip_form"):
             if name in shared:
                 raise TypeError(f"{name}: expected none, as the gradient is normalised")
-        super().__init__(
-            params, lr, momentum, dampening, weight_decay, nesterov, clip_norm=0.0, clip_form="unit", **shared
-        )
+        shared |= {"clip_norm": 0.0, "clip_form": "unit"}
+        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, **shared)
