@@ -223,7 +223,7 @@ def test_max_norm_caps_rows_or_columns_of_weights(shape, of, dtype):
     grads = [np.zeros_like(w), np.zeros_like(b)]
     axes = tuple(range(1, len(shape))) if of == "rows" else tuple(range(len(shape) - 1))
     norms = np.sqrt((w.astype(float) ** 2).sum(axes, keepdims=True))
-    limit = float(np.median(norms)) if norms.size else 1.0
+    limit = (float(np.median(norms)) if norms.size else 0.0) or 1.0
     expected = w * np.where(norms > limit, limit / np.maximum(norms, 1e-300), 1)
     kept = b.copy()
     SGD([w, b], 0.1, max_norm=limit, max_norm_of=of, average=EMA()).step(grads)

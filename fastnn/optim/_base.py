@@ -263,6 +263,7 @@ class Optimizer:
             raise RuntimeError("step: expected the weights themselves, got their average; leave averaged() first")
         if self._active is not None:
             grads = [grads[i] for i in self._active]
+        states = [each and self._live(each) for each in self._begin()]
         clocks = [self._advanced(clock) for clock in self._clocks]
         options = [self._group_options(group, clocks[clock]) for group, clock in self._groups]
         unit = clips_to_unit(self.clip_form)
@@ -273,7 +274,7 @@ class Optimizer:
                 self._rule,
                 self._live(self._arrays),
                 grads,
-                [states and self._live(states) for states in self._begin()],
+                states,
                 numbers,
                 self._group_of,
                 self.clip_norm,

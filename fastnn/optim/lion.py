@@ -120,7 +120,7 @@ class Lion(Optimizer):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(params, lr, weight_decay, **shared)
-        check_betas(*betas)
+        check_betas(*betas, name="betas")
         self.beta1, self.beta2 = betas
         self._states = [self._zeros()]
 

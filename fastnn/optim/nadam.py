@@ -176,7 +176,7 @@ class NAdam(Optimizer):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(params, lr, weight_decay, **shared)
-        check_betas(*betas)
+        check_betas(*betas, name="betas")
         check_positive("beta1", betas[0])
         check_positive("eps", eps)
         check_not_negative("momentum_decay", momentum_decay)

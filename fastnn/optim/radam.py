@@ -166,7 +166,7 @@ class RAdam(Optimizer):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(params, lr, weight_decay, **shared)
-        check_betas(*betas)
+        check_betas(*betas, name="betas")
         check_positive("eps", eps)
         self.beta1, self.beta2 = betas
         self.eps = eps

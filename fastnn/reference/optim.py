@@ -525,14 +525,6 @@ def optimizer_step(
         own = [i for i in range(len(params)) if groups is None or groups[i] == group]
         of_group = [None if state is None else [state[i] for i in own] for state in states]
         step([params[i] for i in own], [taken[i] for i in own], *of_group, **given)
-    if max_norms is not None:
-        for param, limit in zip(params, max_norms, strict=True):
-            if limit > 0 and param.ndim >= 2:
-                cap_norms(param, limit, by_column)
-    for a, param in zip(averages or [], params if averages else [], strict=True):
-        average(a, param, average_weight)
-    if not stats:
-        return norm
     rows = [
         (
             np.square(g.astype(wide(g))).sum().item(),
@@ -543,4 +535,10 @@ def optimizer_step(
         )
         for g, b, param in zip(grads, before, params, strict=True)
     ]
-    return norm, rows
+    if max_norms is not None:
+        for param, limit in zip(params, max_norms, strict=True):
+            if limit > 0 and param.ndim >= 2:
+                cap_norms(param, limit, by_column)
+    for a, param in zip(averages or [], params if averages else [], strict=True):
+        average(a, param, average_weight)
+    return (norm, rows) if stats else norm

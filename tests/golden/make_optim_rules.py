@@ -71,7 +71,7 @@ def torch_trace(name: str, kind: Any, options: dict[str, Any]) -> list[list[np.n
         optimizer.step()
         if averaged is not None and (name == "ema" or step >= 5):
             averaged.update_parameters(module)
-        shown = params if averaged is None else list(averaged.module)
+        shown = params if averaged is None or averaged.n_averaged == 0 else list(averaged.module)
         for values, param in zip(trace, shown, strict=True):
             values.append(param.detach().numpy().copy())
     return trace
@@ -173,6 +173,7 @@ def formula_trace(step: Step, clip: Callable[[list[np.ndarray]], list[np.ndarray
 if __name__ == "__main__":
     if torch.__version__.split("+")[0] != "2.13.0":
         raise SystemExit(f"expected torch 2.13.0, got {torch.__version__}")
+    torch.set_default_dtype(torch.float64)  # of NAdam's running product
     traces = {name: torch_trace(name, *given) for name, given in BY_TORCH.items()}
     traces |= {name: formula_trace(*given) for name, given in BY_FORMULA.items()}
     kept = {
