@@ -35,7 +35,7 @@ FASTNN_INLINE T sign(T x) {  // zeros and NaN stay
 
 template <class T>
 FASTNN_INLINE T larger_or_nan(T a, T b) {
-  return (a >= b) | (a != a) ? a : b;
+  return select((a >= b) | (a != a), a, b);
 }
 
 // The loop of every rule: element(p, g, state 0, state 1 ...) updates its arguments, and works with what it computed
@@ -182,7 +182,10 @@ struct Adam {
       T square = flush(keep2 * v + gain2 * (g * g));
       m = mean;
       v = square;
-      if constexpr (Largest) *u = square = larger_or_nan(square, *u);
+      if constexpr (Largest) {
+        square = larger_or_nan(square, *u);
+        *u = square;
+      }
       p = p - size * ((Ahead ? mean + ahead * g : mean) / (square_root(square) * scale + least));
     };
     if constexpr (Largest)
