@@ -212,18 +212,31 @@ struct Span {
   T* parameter;
   const T* gradient;
   T* state[kMaxStates];  // nullptr: not there
+  T* average;            // of the parameter; nullptr: none is kept
+  const T* numbers;      // those that all rules share (Shared), then the rule's
   index n;
 };
 
-// The rule of an optimizer. step updates a run; the gradient counts clip times.
+// Numbers that every rule has, before its own: 0 means not at all.
+namespace Shared {
+enum {
+  clip_value,  // gradients are kept within +- this
+  l2,
+  l1,     // penalties l2/2 * p^2 + l1 * |p|: their slope is added to the gradient
+  decay,  // what the parameter loses before the step; kernels get the share that it keeps
+  count
+};
+}
+
+// The rule of an optimizer. step updates a run by a gradient that is ready, with the rule's own numbers.
 template <class T>
 struct OptimizerKernel {
   const char* name;
   const char* const* states;  // kMaxStates names, nullptr after the last
   int optional_states;        // so many of the last may be absent
-  int scalars;                // numbers that step takes
+  int scalars;                // numbers with the shared ones
   bool root;                  // takes a root and a division per element
-  void (*step)(const T* scalars, T clip, const Span<T>&);
+  void (*step)(const T* scalars, const Span<T>&);
 };
 
 // Dropout of whole channels: element ((o * repeats + r) * channels + c) * inner + i is kept where channel c of sample o
@@ -398,6 +411,15 @@ struct Kernels {
   void (*hinge_loss)(const HingeLoss<T>&, index begin, index end);        // rows
   void (*tree_loss)(const TreeLoss<T>&, index begin, index end);          // samples
   void (*tree_gradient)(const TreeGradient<T>&, index begin, index end);  // rows of the gradient
+  // What optimizers share, on a block in cache: see kernels/optimizers.hpp.
+  void (*incoming)(const T* shared, T clip, const T* p, const T* gradient, T* g, index n);
+  void (*scale)(T* p, T factor, index n);
+  void (*average)(T* a, const T* p, T weight, index n);
+  void (*difference)(const T* after, T* before, index n);
+  void (*magnitudes)(const T* x, T* y, index n);
+  T (*largest)(const T* x, index n);
+  void (*column_squares)(const T* x, index rows, index stride, index width, double* sums);
+  void (*scale_columns)(T* x, index rows, index stride, index width, const T* factors);
 };
 
 struct KernelTable {

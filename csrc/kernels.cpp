@@ -59,7 +59,15 @@ constexpr Kernels<T> kernels() {
           loss_count<T>,
           hinge_loss<T>,
           tree_loss<T>,
-          tree_gradient<T>};
+          tree_gradient<T>,
+          incoming<T>,
+          scale<T>,
+          average<T>,
+          difference<T>,
+          magnitudes<T>,
+          largest<T>,
+          column_squares<T>,
+          scale_columns<T>};
 }
 
 }  // namespace

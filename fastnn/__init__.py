@@ -25,7 +25,7 @@ from ._runtime import (
 )
 
 if TYPE_CHECKING:
-    from . import act, bench, cases, data, functional, layers, losses, optim, random, reference
+    from . import act, bench, cases, data, functional, layers, losses, optim, random, reference, schedules
     from ._backend import use_reference
     from .layers import (
         AlphaDropout,
@@ -74,7 +74,19 @@ if TYPE_CHECKING:
     from .random import Generator, manual_seed
     from .regression import RegressionBins
 
-_SUBMODULES = ("act", "bench", "cases", "data", "functional", "layers", "losses", "optim", "random", "reference")
+_SUBMODULES = (
+    "act",
+    "bench",
+    "cases",
+    "data",
+    "functional",
+    "layers",
+    "losses",
+    "optim",
+    "random",
+    "reference",
+    "schedules",
+)
 _HOMES = {
     "_backend": ("use_reference",),
     "layers": (
@@ -186,6 +198,7 @@ __all__ = [
     "random",
     "recalibrate",
     "reference",
+    "schedules",
     "set_isa",
     "set_num_threads",
     "show_config",

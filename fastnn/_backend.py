@@ -8,7 +8,7 @@ from typing import Any
 
 from fastnn._core import empty
 
-__all__ = ["empty", "ops", "use_reference"]
+__all__ = ["empty", "is_reference", "ops", "use_reference"]
 
 ops: Any
 """The module in use. Read it at each call (``_backend.ops.relu``): `use_reference` replaces it."""
@@ -22,6 +22,12 @@ def __getattr__(name: str) -> Any:
     from fastnn import functional as ops
 
     return ops
+
+
+def is_reference() -> bool:
+    """Whether `use_reference` is in force."""
+    current = globals().get("ops")
+    return current is not None and current.__name__ == "fastnn.reference"
 
 
 @contextmanager

@@ -69,10 +69,18 @@ def optimizer_step(
     params: Sequence[Array],
     grads: Sequence[Array],
     states: Sequence[Sequence[Array] | None],
-    scalars: Sequence[float],
-    clip_norm: float | None,
-    /,
-) -> float | None: ...
+    numbers: Sequence[Sequence[float]],
+    groups: Sequence[int] | None = None,
+    clip_norm: float | None = None,
+    clip_to_unit: bool = False,
+    nonfinite: str = "allow",
+    averages: Sequence[Array] | None = None,
+    average_weight: float = 1.0,
+    max_norms: Sequence[float] | None = None,
+    by_column: bool = False,
+    stats: bool = False,
+) -> Any: ...
+def weight_sums(params: Sequence[Array]) -> list[tuple[float, float]]: ...
 
 # What fastnn.kernels publishes: capsules of C functions by name.
 capsules: dict[str, object]

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import byref
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,10 +194,10 @@ def layer(dtype: Any, *arrays: Array | None, momentum: float = 0.1, eps: float =
     return byref(norm(*map(address, arrays), momentum, eps, nonfinite))
 
 
-def tensors(params: list[Array], grads: list[Array], states: list[list[Array]]) -> Any:
+def tensors(params: list[Array], grads: list[Array], states: Sequence[list[Array] | None]) -> Any:
     tensor = STRUCTS[f"fastnn_tensor_{suffix_of(params[0].dtype)}"]
     rows = [
-        tensor(address(p), address(g), (ctypes.c_void_p * 4)(*(address(s[i]) for s in states)), p.size)
+        tensor(address(p), address(g), (ctypes.c_void_p * 4)(*(s and address(s[i]) for s in states)), p.size)
         for i, (p, g) in enumerate(zip(params, grads, strict=True))
     ]
     return (tensor * len(rows))(*rows)
@@ -306,15 +306,29 @@ class Routed:
 class RoutedCore:
     """`_core`'s function, computed by the capsules."""
 
-    def optimizer_step(self, name, params, grads, states, scalars, clip_norm):
+    def optimizer_step(self, name, params, grads, states, numbers, groups, clip_norm, clip_to_unit, nonfinite):
         dtype = params[0].dtype
-        rows = tensors(params, grads, [state for state in states if state is not None])
-        numbers, norm, found = np.array(scalars, float), ctypes.c_double(), ctypes.c_double()
+        rows = tensors(params, grads, states)
+        values, norm, found = np.array(numbers[0], float), ctypes.c_double(), ctypes.c_double()
         run("gradient_norm", dtype, rows, len(rows), byref(found))
-        arguments = (identity("optimizer", name), rows, len(rows), numbers, len(numbers), clip_norm or 0, byref(norm))
-        run("optimizer_step", dtype, *arguments)
-        assert clip_norm is None or norm.value == found.value
-        return None if clip_norm is None else norm.value
+        if clip_to_unit:  # the caller's business
+            factor = dtype.type(1 if found.value <= clip_norm else 1 / found.value)
+            grads = [np.asarray(grad * factor) for grad in grads]
+            rows = tensors(params, grads, states)
+        limit = 0 if clip_to_unit else clip_norm or 0
+        run(
+            "optimizer_step",
+            dtype,
+            identity("optimizer", name),
+            rows,
+            len(rows),
+            values,
+            len(values),
+            limit,
+            byref(norm),
+        )
+        assert limit == 0 or norm.value == found.value
+        return None if clip_norm is None else found.value
 
 
 def routed_activation(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
@@ -465,13 +479,13 @@ def invalid_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield "softmax_cross_entropy_f64", (ONE, LABELS - 1, y, loss, 4, 2)
     yield "softmax_cross_entropy_f64", (ONE, LABELS, y, None, 4, 2)
     yield "softmax_cross_entropy_f64", (ONE, LABELS, y, loss, 4, 0)
-    rows, numbers = tensors([ONE.copy()], [ONE], []), np.zeros(6)
+    rows, numbers = tensors([ONE.copy()], [ONE], []), np.zeros(10)
     sgd, adam = call("optimizer_id", b"sgd"), call("optimizer_id", b"adam")
-    yield "optimizer_step_f64", (0, rows, 1, numbers, 6, 0, None)
-    yield "optimizer_step_f64", (sgd, rows, 1, numbers, 5, 0, None)
-    yield "optimizer_step_f64", (sgd, rows, 1, numbers, 6, -1, None)
-    yield "optimizer_step_f64", (sgd, None, 1, numbers, 6, 0, None)
-    yield "optimizer_step_f64", (adam, rows, 1, np.zeros(9), 9, 0, None)  # without its moments
+    yield "optimizer_step_f64", (0, rows, 1, numbers, 10, 0, None)
+    yield "optimizer_step_f64", (sgd, rows, 1, numbers, 9, 0, None)
+    yield "optimizer_step_f64", (sgd, rows, 1, numbers, 10, -1, None)
+    yield "optimizer_step_f64", (sgd, None, 1, numbers, 10, 0, None)
+    yield "optimizer_step_f64", (adam, rows, 1, np.zeros(11), 11, 0, None)  # without its moments
     yield "gradient_norm_f64", (rows, 1, None)
 
 
@@ -514,7 +528,7 @@ def test_nothing_to_do_is_done(suffix: str) -> None:
     empty = tensors([np.empty(0, dtype)], [np.empty(0, dtype)], [])
     sgd = call("optimizer_id", b"sgd")
     for rows, count in ((None, 0), (empty, 1)):
-        assert call(f"optimizer_step_{suffix}", sgd, rows, count, np.zeros(6), 6, 1.0, byref(norm_found)) == OK
+        assert call(f"optimizer_step_{suffix}", sgd, rows, count, np.zeros(10), 10, 1.0, byref(norm_found)) == OK
 
 
 def test_nonfinite_statistics_are_reported_before_they_spread() -> None:

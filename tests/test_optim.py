@@ -250,21 +250,34 @@ def _time(step, grads, repeats=200):
 
 def core_arguments():
     arrays = [[np.ones(3), np.ones((2, 2))] for _ in range(4)]
-    return {"params": arrays[0], "grads": arrays[1], "states": arrays[2:], "scalars": [0.0] * 9, "clip_norm": None}
+    lists = {"params": arrays[0], "grads": arrays[1], "states": [*arrays[2:], None]}
+    return lists | {"numbers": [[0.0] * 11], "groups": None, "clip_norm": None}
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         ({"name": "nothing"}, ValueError, "nothing"),
-        ({"states": [[np.ones(3), np.ones((2, 2))]]}, ValueError, "states: expected 2"),
-        ({"states": [None, [np.ones(3), np.ones((2, 2))]]}, TypeError, "exp_avgs: expected a sequence"),
-        ({"states": [[np.ones(3)] * 2, [np.ones(3), np.ones((2, 2))]]}, ValueError, r"exp_avgs\[1\]: expected shape"),
+        ({"states": [[np.ones(3), np.ones((2, 2))]]}, ValueError, "states: expected 3"),
+        ({"states": [None, [np.ones(3), np.ones((2, 2))], None]}, TypeError, "exp_avgs: expected a sequence"),
+        (
+            {"states": [[np.ones(3)] * 2, [np.ones(3), np.ones((2, 2))], None]},
+            ValueError,
+            r"exp_avgs\[1\]: expected shape",
+        ),
         ({"params": [np.ones(3), np.ones((2, 2), np.float32)]}, TypeError, r"params\[1\]: expected the dtype"),
         ({"params": 3}, TypeError, "params: expected a sequence"),
         ({"grads": [np.ones(3), None]}, TypeError, r"grads\[1\]: expected a NumPy array"),
-        ({"scalars": [0.0] * 8}, ValueError, "scalars: expected 9"),
-        ({"scalars": [0.0] * 8 + ["1"]}, TypeError, "scalars: expected a number, got str"),
+        ({"numbers": [[0.0] * 10]}, ValueError, "numbers: expected 11"),
+        ({"numbers": [[0.0] * 10 + ["1"]]}, TypeError, "numbers: expected a number, got str"),
+        ({"numbers": []}, ValueError, "groups: expected numbers of each group"),
+        ({"groups": [0, 1]}, ValueError, "groups: expected numbers of each group"),
+        ({"groups": [0, -1]}, ValueError, "groups: expected"),
+        ({"groups": [0]}, ValueError, "groups: expected 2"),
+        ({"groups": [0, "1"]}, TypeError, "groups: expected"),
+        ({"nonfinite": "ignore"}, ValueError, "nonfinite: expected"),
+        ({"averages": [np.ones(3)]}, ValueError, "averages: expected 2"),
+        ({"max_norms": [1.0]}, ValueError, "max_norms: expected 2"),
         ({"clip_norm": 0.0}, ValueError, "clip_norm: expected None"),
         ({"clip_norm": float("nan")}, ValueError, "clip_norm: expected None"),
     ],
@@ -274,7 +287,7 @@ def test_the_native_step_checks_before_it_writes(change, error, message):
 
     arguments = {"name": "adam", **core_arguments(), **change}
     with pytest.raises(error, match=message):
-        _core.optimizer_step(*arguments.values())
+        _core.optimizer_step(**arguments)
     for arrays in (arguments["params"], *arguments["states"]):
         if isinstance(arrays, list):
             assert all((array == 1).all() for array in arrays)
@@ -286,7 +299,7 @@ def test_overlap_names_both_arrays():
     arguments = core_arguments()
     arguments["states"][1][0] = arguments["params"][0]
     with pytest.raises(ValueError, match=r"(?=.*exp_avg_sqs\[0\])(?=.*params\[0\])"):
-        _core.optimizer_step("adam", *arguments.values())
+        _core.optimizer_step("adam", **arguments)
 
 
 def test_one_dtype_per_optimizer():

@@ -75,6 +75,11 @@ def _made(peer: type[Peer]) -> Peer:
     return peer(2)
 
 
+def _taken(peer: Peer, case: Case) -> bool:
+    """Whether the peer's operation has all arguments of the case: steps have more than everybody needs."""
+    return not isinstance(case, OptimizerCase) or base.takes(getattr(peer, case.ops[0]), case)
+
+
 def _odd(case: Case) -> Any:
     layout = getattr(case, "layout", None)
     return ODD[layout.label if layout else case.family]
@@ -86,7 +91,7 @@ def test_loops_agree_with_the_reference(peer: type[Peer], case: Case) -> None:
     for shape in (min(case.bench, key=elements), _odd(case)):
         for direction in ("forward", "backward")[: len(case.ops)]:
             found = checks.check_peer(made, case, shape, direction)
-            assert found or not EVERYWHERE.issuperset(base.needed(case)), f"{peer.label} lacks {case.name}"
+            assert found or not EVERYWHERE.issuperset(base.needed(case)) or not _taken(made, case), case.name
 
 
 @pytest.mark.parametrize("peer", HAND_WRITTEN, ids=lambda peer: peer.label)

@@ -244,6 +244,7 @@ std::vector<Span<ElementOf<Tensor>>> spans_of(const Tensor* tensors, index count
     span.parameter = tensors->parameter;
     span.gradient = tensors->gradient;
     std::copy_n(tensors->state, kMaxStates, span.state);
+    span.average = nullptr;
     span.n = tensors->n;
     ++tensors;
   }
@@ -269,7 +270,7 @@ template <class Tensor>
 int gradient_norm(const Tensor* tensors, index count, double* norm) {
   if (!norm || !valid(tensors, count, false, 0)) return FASTNN_INVALID;
   return guarded([&] {
-    *norm = fastnn::gradient_norm(spans_of(tensors, count));
+    *norm = fastnn::gradient_norm(spans_of(tensors, count)).norm;
     return FASTNN_OK;
   });
 }
@@ -291,10 +292,11 @@ int optimizer_step(int id, const Tensor* tensors, index count, const double* num
     return FASTNN_INVALID;
   return guarded([&] {
     T rounded[kMaxScalars];
-    for (int k = 0; k < number_count; ++k) rounded[k] = static_cast<T>(numbers[k]);
-    const auto spans = spans_of(tensors, count);
-    const double found = clip_norm > 0 ? fastnn::gradient_norm(spans) : 0;
-    optimize(id - 1, spans, rounded, static_cast<T>(clip_norm > 0 ? clip_factor(found, clip_norm) : 1));
+    round_numbers(numbers, number_count, rounded);
+    auto spans = spans_of(tensors, count);
+    for (auto& span : spans) span.numbers = rounded;
+    const double found = clip_norm > 0 ? fastnn::gradient_norm(spans).norm : 0;
+    optimize(OptimizerStep<T>{id - 1, spans, clip_norm > 0 ? clip_factor(found, clip_norm, false) : 1, 1});
     if (clip_norm > 0 && norm) *norm = found;
     return FASTNN_OK;
   });

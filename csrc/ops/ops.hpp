@@ -269,12 +269,52 @@ template <class T>
 double whole_sum(const T* x, index n);
 
 // The global norm of the gradients of whole tensors: root of the tensors' sums of squares, added in list order.
+struct GradientNorm {
+  double norm;
+  index nonfinite;  // the tensor at which the sum stops being finite; -1: none
+};
 template <class T>
-double gradient_norm(const std::vector<Span<T>>& tensors);
-// What gradients of that norm are multiplied with, to bring it down to `clip_norm`.
-double clip_factor(double norm, double clip_norm);
-// One step of rule `id` on whole tensors.
+GradientNorm gradient_norm(const std::vector<Span<T>>& tensors);
+// What gradients of that norm are multiplied with: to bring it down to `clip_norm`; with `unit`, to 1 where it is
+// larger than `clip_norm`.
+double clip_factor(double norm, double clip_norm, bool unit);
+
+// A rule's numbers in the type of the arrays.
 template <class T>
-void optimize(int id, const std::vector<Span<T>>& tensors, const T* scalars, T clip);
+void round_numbers(const double* numbers, int count, T* rounded);
+
+template <class T>
+struct OptimizerStep {
+  int rule;
+  const std::vector<Span<T>>& tensors;  // whole
+  double clip;                          // what gradients are multiplied with
+  double average_weight;                // of the new parameters in their averages
+};
+// What a step saw of one tensor.
+struct TensorStatistics {
+  double gradient;           // sum of squares, before clipping
+  double squares, absolute;  // sums over the parameter before the step
+  double update;             // sum of squares of what the step added
+  double largest;            // absolute value after the step
+};
+// One step; `statistics` of each tensor where they are wanted.
+template <class T>
+void optimize(const OptimizerStep<T>& step, TensorStatistics* statistics = nullptr);
+// The sums over the parameters alone.
+template <class T>
+void weight_sums(const std::vector<Span<T>>& tensors, TensorStatistics* statistics);
+
+// Rows or columns of a matrix are scaled down to this norm where theirs is larger.
+template <class T>
+struct MaxNorm {
+  T* x;
+  index rows, columns;
+  double limit;
+  bool by_column;
+};
+template <class T>
+void cap_norms(const MaxNorm<T>& m);
+template <class T>
+void update_average(T* a, const T* p, index n, double weight);
 
 }  // namespace fastnn

@@ -126,7 +126,7 @@ cdef int train_network(
 ) noexcept nogil:
     """All steps of one network; step t uses batch t of `x` and stream position t of its seed."""
     cdef double beta1 = 0.9, beta2 = 0.999, product1 = 1, product2 = 1
-    cdef double[9] numbers
+    cdef double[11] numbers
     cdef int relu = activation_id("relu"), adam = optimizer_id("adam"), status
     cdef int64_t t
     for t in range(steps):
@@ -135,9 +135,11 @@ cdef int train_network(
         )
         product1 *= beta1
         product2 *= beta2
-        # step size, beta1, 1 - beta1, beta2, 1 - beta2, eps, weight decay, 1 - decoupled decay, 1 / sqrt(1 - beta2^t)
-        numbers = [lr / (1 - product1), beta1, 1 - beta1, beta2, 1 - beta2, 1e-8, 0, 1, 1 / sqrt(1 - product2)]
-        status |= optimizer_step_f32(adam, &n.all_parameters, 1, numbers, 9, 0, NULL)
+        # of every rule: clip_value, weight decay, l1, decoupled decay; of Adam: step size, betas ..., eps, root's factor
+        numbers = [
+            0, 0, 0, 0, lr / (1 - product1), beta1, 1 - beta1, beta2, 1 - beta2, 1e-8, 1 / sqrt(1 - product2)
+        ]
+        status |= optimizer_step_f32(adam, &n.all_parameters, 1, numbers, 11, 0, NULL)
         if status != OK:
             return status
     return OK

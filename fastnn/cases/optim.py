@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -90,36 +91,44 @@ MODELS: dict[str, Shapes] = {
 """Parameter shapes of networks, for the benchmark of the optimizers."""
 
 
+SHAPES: tuple[Shapes, ...] = (
+    ((5,),),
+    ((0,), (1,), (15,), (16,), (17, 3), ()),
+    ((33, 31), (4096,), (4097,), (60001,), (2,)),
+)
+
+Variants = Mapping[str, Mapping[str, Any]]
+
+DECAY = {"+decay": {"weight_decay": 0.05}}
+CLIP = {"+clip": {"clip_norm": 0.5}}
+ALL: Variants = {"+all": {"weight_decay": 0.05, "l1": 0.02, "clip_norm": 0.5, "clip_value": 0.002}}
+"""Variants by the suffix of their names: options that all steps take."""
+
+
 def _optimizer(
     name: str,
     *slots: str | None,
     at: Callable[[int], Mapping[str, Any]] = lambda number: {},
     root: bool = False,
-    decays: bool = True,
-    bench_decay: float = 0.0,
-    bench_clip: bool = False,
+    variants: Variants = ALL,
+    bench: Mapping[str, tuple[Shapes, ...]] | None = None,
     **options: Any,
 ) -> Iterator[Case]:
-    """Cases ``<op>/<variant>`` with and without clipping and, if the op `decays`, with and without `weight_decay`.
+    """Cases ``<op>/<variant>``, as it is and with each of the `variants` of what all steps share.
 
-    `slots` names the state arrays, None for one left out, in the order of the op; `at` gives a step's options.
+    `slots` names the state arrays, None for one left out, in the order of the op; `at` gives a step's options; `bench`
+    has the shapes to be measured, by the suffix of the variant.
     """
-    models = tuple(MODELS.values())
-    bench = (*((shape,) for shape in FLAT_BENCH), *models), models if bench_clip else ()
-    for decay, clip in product((0.0, 0.05) if decays else (0.0,), (None, 0.5)):
+    for suffix, shared in {"": {}, **variants}.items():
         yield OptimizerCase(
-            name=name + ("+decay" if decay else "") + ("+clip" if clip else ""),
+            name=name + suffix,
             ops=(name.partition("/")[0],),
-            shapes=(
-                ((5,),),
-                ((0,), (1,), (15,), (16,), (17, 3), ()),
-                ((33, 31), (4096,), (4097,), (60001,), (2,)),
-            ),
-            bench=bench[clip is not None] if decay == bench_decay else (),
+            shapes=SHAPES,
+            bench=(bench or {}).get(suffix, ()),
             tolerance="elementwise",
             slots=slots,
             at=at,
-            options={**options, **({"weight_decay": decay} if decays else {}), "clip_norm": clip},
+            options={**options, **shared},
             root=root,
         )
 
@@ -132,14 +141,92 @@ def _corrected(number: int) -> dict[str, float]:
     return {"bias_correction1": 1 - 0.9**number, "bias_correction2": 1 - 0.999**number}
 
 
+def _one_corrected(number: int) -> dict[str, float]:
+    return {"bias_correction1": 1 - 0.9**number}
+
+
+def _nesterov(number: int) -> dict[str, float]:
+    mu = [0.9 * (1 - 0.5 * 0.96 ** (0.004 * t)) for t in range(1, number + 2)]
+    return {
+        "mu": mu[-2],
+        "mu_next": mu[-1],
+        "mu_product": math.prod(mu[:-1]),
+        "bias_correction2": 1 - 0.999**number,
+    }
+
+
 def rows() -> Iterator[Case]:
     """A new optimizer is one line for each of its variants."""
-    yield from _optimizer("sgd_step/plain", None)
+    models = tuple(MODELS.values())
+    full = (*((shape,) for shape in FLAT_BENCH), *models)
+    measured = {"": full}
+    large: dict[str, tuple[Shapes, ...]] = {"": ((FLAT_BENCH[-1],), models[0], models[-1])}
+    adam = ("exp_avgs", "exp_avg_sqs")
+    both: Variants = {**CLIP, **DECAY, "+decay+clip": DECAY["+decay"] | CLIP["+clip"]}
+    more: Variants = {
+        "+all": ALL["+all"],
+        "+l1": {"l1": 0.02},
+        "+value": {"clip_value": 0.5},
+        "+unit": {"clip_norm": 0.5, "clip_form": "unit"},
+        "+normalised": {"clip_norm": 0.0, "clip_form": "unit"},
+    }
     yield from _optimizer(
-        "sgd_step/momentum", "momentum_buffers", at=_started, momentum=0.9, dampening=0.1, bench_clip=True
+        "sgd_step/plain", None, variants={**both, **more}, bench=measured | {"+normalised": large[""]}
     )
-    yield from _optimizer("sgd_step/nesterov", "momentum_buffers", at=_started, momentum=0.9, nesterov=True)
-    yield from _optimizer("adam_step/adam", "exp_avgs", "exp_avg_sqs", at=_corrected, root=True, bench_clip=True)
     yield from _optimizer(
-        "adam_step/adamw", "exp_avgs", "exp_avg_sqs", at=_corrected, root=True, bench_decay=0.05, decoupled=True
+        "sgd_step/momentum",
+        "momentum_buffers",
+        at=_started,
+        variants=both,
+        bench=measured | {"+clip": models},
+        momentum=0.9,
+        dampening=0.1,
+    )
+    yield from _optimizer(
+        "sgd_step/nesterov",
+        "momentum_buffers",
+        at=_started,
+        variants=both,
+        bench=measured,
+        momentum=0.9,
+        nesterov=True,
+    )
+    inside: dict[str, Any] = {"momentum": 0.9, "form": "lr_inside"}
+    yield from _optimizer("sgd_step/lr_inside", "momentum_buffers", at=_started, **inside)
+    yield from _optimizer("sgd_step/lr_inside,nesterov", "momentum_buffers", at=_started, nesterov=True, **inside)
+    clipped = measured | {"+clip": models}
+    yield from _optimizer("adam_step/adam", *adam, at=_corrected, root=True, variants=both, bench=clipped)
+    decayed = {"+decay": full}
+    yield from _optimizer(
+        "adam_step/adamw", *adam, at=_corrected, root=True, variants={**both, **ALL}, bench=decayed, decoupled=True
+    )
+    yield from _optimizer("adam_step/amsgrad", *adam, "max_exp_avg_sqs", at=_corrected, root=True, bench=large)
+    yield from _optimizer("nadam_step/nadam", *adam, at=_nesterov, root=True, bench=large)
+    yield from _optimizer("nadam_step/decoupled", *adam, at=_nesterov, root=True, decoupled=True)
+    yield from _optimizer("radam_step/first", *adam, at=_one_corrected, root=True, rectification=None)
+    yield from _optimizer("radam_step/radam", *adam, at=_one_corrected, root=True, bench=large, rectification=0.3)
+    yield from _optimizer(
+        "radam_step/decoupled", *adam, at=_one_corrected, root=True, rectification=0.3, decoupled=True
+    )
+    yield from _optimizer("adamax_step/adamax", "exp_avgs", "exp_infs", at=_one_corrected, root=True, bench=large)
+    yield from _optimizer("lion_step/lion", "exp_avgs", bench=large)
+    yield from _optimizer("adagrad_step/adagrad", "sums", root=True, bench=large)
+    yield from _optimizer("adadelta_step/adadelta", "square_avgs", "acc_deltas", root=True, bench=large)
+    yield from _optimizer("rmsprop_step/rmsprop", "square_avgs", root=True, bench=large)
+    inside = {"eps_inside_sqrt": True, "eps": 1e-3}
+    yield from _optimizer("rmsprop_step/eps_inside_sqrt", "square_avgs", root=True, **inside)
+    # without penalties: where their sign turns, after a step of 0.1, momenta cancel and lose their digits
+    yield from _optimizer(
+        "rmsprop_step/momentum", "square_avgs", None, "momentum_buffers", root=True, variants=CLIP, momentum=0.9
+    )
+    centered = ("square_avgs", "grad_avgs")
+    yield from _optimizer("rmsprop_step/centered", *centered, root=True)
+    yield from _optimizer(
+        "rmsprop_step/centered,momentum",
+        *centered,
+        "momentum_buffers",
+        root=True,
+        variants=CLIP,
+        bench=large,
+        momentum=0.9,
     )

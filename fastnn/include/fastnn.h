@@ -116,8 +116,9 @@ FASTNN_STRUCTS(f64, double)
   /* (tensors, count, norm): the 2-norm of all gradients together. */                                              \
   X(gradient_norm_##s, gradient_norm, (fastnn_tensor_##s const *, int64_t, double *))                              \
   /* (optimizer, tensors, count, numbers, how many numbers, clip_norm, norm)                                       \
-     One step on all tensors with the rule's numbers, in the order of csrc/kernels/optimizers.hpp. clip_norm 0: no \
-     clipping, else gradients count as scaled down to that norm, and norm (or NULL) receives what it was. */       \
+     One step on all tensors. The numbers are those of every rule (clip_value, weight decay, l1, decoupled decay   \
+     times the rate; 0: none), then those of csrc/kernels/optimizers.hpp. clip_norm 0: no clipping, else gradients \
+     count as scaled down to that norm, and norm (or NULL) receives what it was. */                                \
   X(optimizer_step_##s, optimizer_step,                                                                            \
     (int, fastnn_tensor_##s const *, int64_t, double const *, int, double, double *))
 

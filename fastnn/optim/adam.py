@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fastnn import _backend, _core
-from fastnn.optim._base import Optimizer, check_not_negative
+from fastnn import _core
+from fastnn.optim._base import Clock, Optimizer, Rate
+from fastnn.optim._shared import (
+    check_betas,
+    check_correction,
+    check_positive,
+    clips_to_unit,
+    shared_numbers,
+    step_function,
+)
 
 if TYPE_CHECKING:
-    from fastnn.layers.module import Parameter
+    from typing_extensions import Unpack
+
+    from fastnn.optim._base import Params, Shared
 
 __all__ = ["Adam", "AdamW", "adam_step"]
 
 
-def adam_step(
-    params: Sequence[NDArray[Any]],
-    grads: Sequence[NDArray[Any]],
-    exp_avgs: Sequence[NDArray[Any]],
-    exp_avg_sqs: Sequence[NDArray[Any]],
+def _numbers(
     *,
     lr: float,
     beta1: float = 0.9,
@@ -31,75 +37,91 @@ def adam_step(
     decoupled: bool = False,
     bias_correction1: float = 1.0,
     bias_correction2: float = 1.0,
+    l1: float = 0.0,
+    clip_value: float | None = None,
+) -> tuple[float, ...]:
+    """In the order of csrc/kernels/optimizers.hpp."""
+    shared = shared_numbers(lr, weight_decay, l1, clip_value, decoupled)
+    check_betas(beta1, beta2)
+    check_positive("eps", eps)
+    check_correction("bias_correction1", bias_correction1)
+    check_correction("bias_correction2", bias_correction2)
+    corrected = lr / bias_correction1
+    return (*shared, corrected, beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, 1.0 / math.sqrt(bias_correction2))
+
+
+@step_function
+def adam_step(
+    params: Sequence[NDArray[Any]],
+    grads: Sequence[NDArray[Any]],
+    exp_avgs: Sequence[NDArray[Any]],
+    exp_avg_sqs: Sequence[NDArray[Any]],
+    max_exp_avg_sqs: Sequence[NDArray[Any]] | None = None,
+    *,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    bias_correction1: float = 1.0,
+    bias_correction2: float = 1.0,
+    l1: float = 0.0,
     clip_norm: float | None = None,
+    clip_value: float | None = None,
+    clip_form: str = "scale",
+    nonfinite: str = "allow",
 ) -> float | None:
-    """Adam, or AdamW with ``decoupled=True``, on all tensors, in place.
+    """Adam, or AdamW with ``decoupled=True``, or AMSGrad with `max_exp_avg_sqs`, on all tensors, in place.
 
     ::
 
-        g = grad * clip                                              (+ weight_decay * param unless decoupled)
-        param = param * (1 - lr * weight_decay)                      (only if decoupled)
+        g = clip(grad) + l1 * sign(param)                            (+ weight_decay * param unless decoupled)
+        param = param * (1 - lr * weight_decay)                      (only if decoupled, before all else)
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g * g
-        param = param - lr / bias_correction1 * m / (sqrt(v) / sqrt(bias_correction2) + eps)
+        u = max(u, v) with AMSGrad, else v
+        param = param - lr / bias_correction1 * m / (sqrt(u) / sqrt(bias_correction2) + eps)
 
-    where clip = min(1, clip_norm / (norm + 1e-6)), norm being the 2-norm of all gradients together.  Moments
-    below the smallest normal number become 0.  Formula: D. P. Kingma, J. Ba: Adam (ICLR 2015); I. Loshchilov,
-    F. Hutter: Decoupled weight decay regularization (ICLR 2019).
+    Moments below the smallest normal number become 0.  Formula: D. P. Kingma, J. Ba: Adam (ICLR 2015); I. Loshchilov,
+    F. Hutter: Decoupled weight decay regularization (ICLR 2019); S. J. Reddi, S. Kale, S. Kumar: On the convergence of
+    Adam and beyond (ICLR 2018), in the form of `torch.optim.Adam`.
 
     Parameters
     ----------
-    params : sequence of arrays, float32 or float64, C-contiguous, not overlapping
-    grads : sequence of arrays like `params`; may be read-only or strided, and are not changed
+    {arrays}
     exp_avgs, exp_avg_sqs : sequences of arrays like `params`
         The moments m and v.
+    max_exp_avg_sqs : sequence of arrays like `params`, optional
+        The largest v so far: AMSGrad.
     lr : float
     beta1, beta2 : float, default 0.9 and 0.999
         In [0, 1).
     eps : float, default 1e-8
-    weight_decay : float, default 0
     decoupled : bool, default False
+        Shrink the parameters by ``lr * weight_decay`` instead of adding to the gradient.
     bias_correction1, bias_correction2 : float, default 1
         ``1 - beta ** step``, kept by the caller as running products.
-    clip_norm : float, optional
-
-    Returns
-    -------
-    float or None
-        The norm before clipping, if `clip_norm` is given.
-
-    Raises
-    ------
-    TypeError
-        For arrays that are not float32 or float64, or of different types.
-    ValueError
-        For lists of different lengths, wrong shapes, read-only or overlapping arrays, and scalars out of
-        range.
+    {shared}
     """
-    check_not_negative("lr", lr)
-    check_not_negative("weight_decay", weight_decay)
-    if not (0.0 <= beta1 < 1.0 and 0.0 <= beta2 < 1.0):
-        raise ValueError(f"beta1, beta2: expected numbers in [0, 1), got {beta1} and {beta2}")
-    if not eps > 0.0:
-        raise ValueError(f"eps: expected a number > 0, got {eps}")
-    if not (0.0 < bias_correction1 <= 1.0 and 0.0 < bias_correction2 <= 1.0):
-        raise ValueError(
-            "bias_correction1, bias_correction2: expected numbers in (0, 1], "
-            f"got {bias_correction1} and {bias_correction2}"
-        )
-    # The order of csrc/kernels/optimizers.hpp.
-    scalars = (
-        lr / bias_correction1,
-        beta1,
-        1.0 - beta1,
-        beta2,
-        1.0 - beta2,
-        eps,
-        0.0 if decoupled else weight_decay,
-        1.0 - lr * weight_decay if decoupled else 1.0,
-        1.0 / math.sqrt(bias_correction2),
+    numbers = _numbers(
+        lr=lr,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        weight_decay=weight_decay,
+        decoupled=decoupled,
+        bias_correction1=bias_correction1,
+        bias_correction2=bias_correction2,
+        l1=l1,
+        clip_value=clip_value,
     )
-    return _core.optimizer_step("adam", params, grads, (exp_avgs, exp_avg_sqs), scalars, clip_norm)
+    states = (exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
+    unit = clips_to_unit(clip_form)
+    norm: float | None = _core.optimizer_step(
+        "adam", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class Adam(Optimizer):
@@ -107,24 +129,21 @@ class Adam(Optimizer):
 
     ::
 
-        g = grad * clip + weight_decay * param
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g * g
-        param = param - lr / (1 - beta1 ** t) * m / (sqrt(v) / sqrt(1 - beta2 ** t) + eps)
+        u = max(u, v) with amsgrad, else v
+        param = param - lr / (1 - beta1 ** t) * m / (sqrt(u) / sqrt(1 - beta2 ** t) + eps)
 
-    D. P. Kingma, J. Ba: Adam (ICLR 2015).  The powers of the betas are running products, part of the state.
+    D. P. Kingma, J. Ba: Adam (ICLR 2015); AMSGrad: S. J. Reddi, S. Kale, S. Kumar (ICLR 2018).  The powers of the betas
+    are running products, part of the state.
 
     Parameters
     ----------
-    params : iterable of Parameter, or of arrays
-        ``net.parameters()``, or arrays that `step` updates in place: all float32 or all float64.
-    lr : float, default 1e-3
+    params, lr, weight_decay, and what all optimizers share
+        See `Optimizer`; `lr` is 1e-3 by default.
     betas : pair of float, default (0.9, 0.999)
     eps : float, default 1e-8
-    weight_decay : float, default 0
-        To decay weights but no biases, use two optimizers, over the parameters with and without `Parameter.decay`.
-    clip_norm : float, optional
-        Scale the gradients down to this norm, taken over all of them together, as `torch.nn.utils.clip_grad_norm_`.
+    amsgrad : bool, default False
 
     Examples
     --------
@@ -132,76 +151,75 @@ class Adam(Optimizer):
     >>> opt.step()
     """
 
+    _rule = "adam"
+    _slots: tuple[str, ...] = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    _products: tuple[str, ...] = ("beta1_product", "beta2_product")
+    _numbers = staticmethod(_numbers)
     _decoupled = False
 
     def __init__(
         self,
-        params: Iterable[Parameter] | Iterable[NDArray[Any]],
-        lr: float = 1e-3,
+        params: Params,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        clip_norm: float | None = None,
+        amsgrad: bool = False,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(params, lr, clip_norm)
-        check_not_negative("weight_decay", weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas: expected two numbers in [0, 1), got {betas}")
-        if not eps > 0:
-            raise ValueError(f"eps: expected a number > 0, got {eps}")
+        super().__init__(params, lr, weight_decay, **shared)
+        check_betas(*betas, name="betas")
+        check_positive("eps", eps)
         self.beta1, self.beta2 = betas
         self.eps = eps
-        self.weight_decay = weight_decay
-        self.beta1_product = 1.0
-        self.beta2_product = 1.0
-        self._exp_avgs = self._zeros()
-        self._exp_avg_sqs = self._zeros()
+        self._states = [self._zeros(), self._zeros(), self._zeros() if amsgrad else None]
 
-    def _update(self, grads: Sequence[NDArray[Any]]) -> float | None:
-        product1, product2 = self.beta1_product * self.beta1, self.beta2_product * self.beta2
-        norm: float | None = _backend.ops.adam_step(
-            self._arrays,
-            grads,
-            self._exp_avgs,
-            self._exp_avg_sqs,
-            lr=self.lr,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            decoupled=self._decoupled,
-            bias_correction1=1.0 - product1,
-            bias_correction2=1.0 - product2,
-            clip_norm=self.clip_norm,
-        )
-        self.beta1_product, self.beta2_product = product1, product2
-        return norm
+    def _advanced(self, clock: Clock) -> Clock:
+        product1, product2 = clock.products
+        return Clock(clock.steps + 1, (product1 * self.beta1, product2 * self.beta2))
 
-    def _scalars(self) -> dict[str, float]:
-        return {"beta1_product": self.beta1_product, "beta2_product": self.beta2_product}
+    def _options(self, clock: Clock) -> dict[str, Any]:
+        return {
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "eps": self.eps,
+            "decoupled": self._decoupled,
+            "bias_correction1": 1.0 - clock.products[0],
+            "bias_correction2": 1.0 - clock.products[1],
+        }
 
-    def _slots(self) -> dict[str, list[NDArray[Any]]]:
-        return {"exp_avg": self._exp_avgs, "exp_avg_sq": self._exp_avg_sqs}
+    def _formula(self) -> list[str]:
+        largest = self._states[2] is not None
+        return [
+            "m = beta1 * m + (1 - beta1) * g",
+            "v = beta2 * v + (1 - beta2) * g * g",
+            *(["u = max(u, v)"] if largest else []),
+            "param = param - lr / (1 - beta1 ** t) * m / "
+            f"(sqrt({'u' if largest else 'v'}) / sqrt(1 - beta2 ** t) + eps)",
+        ]
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay, as `torch.optim.AdamW`: each step scales the arrays by 1 - lr * weight_decay.
+    """Adam with decoupled weight decay, as `torch.optim.AdamW`.
 
-    I. Loshchilov, F. Hutter: Decoupled weight decay regularization (ICLR 2019).  Parameters are those of `Adam`, with
-    weight_decay = 0.01 by default.
+    ::
+
+        param = param * (1 - lr * weight_decay)
+
+    and then the step of `Adam` by the gradient alone.  I. Loshchilov, F. Hutter: Decoupled weight decay regularization
+    (ICLR 2019).  Parameters are those of `Adam`, with weight_decay = 0.01 by default.
     """
 
     _decoupled = True
 
     def __init__(
         self,
-        params: Iterable[Parameter] | Iterable[NDArray[Any]],
-        lr: float = 1e-3,
+        params: Params,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
-        *,
-        clip_norm: float | None = None,
+        amsgrad: bool = False,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, clip_norm=clip_norm)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **shared)

@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fastnn import _backend, _core
+from fastnn import _core
 from fastnn._checks import check_number
-from fastnn.optim._base import Optimizer, check_not_negative
+from fastnn.optim._base import Clock, Optimizer, Rate
+from fastnn.optim._shared import check_not_negative, clips_to_unit, shared_numbers, step_function
 
 if TYPE_CHECKING:
-    from fastnn.layers.module import Parameter
+    from typing_extensions import Unpack
 
-__all__ = ["SGD", "sgd_step"]
+    from fastnn.optim._base import Params, Shared
+
+__all__ = ["SGD", "NormalizedSGD", "sgd_step"]
+
+FORMS = ("torch", "lr_inside")
 
 
+def _numbers(
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    first_step: bool = False,
+    form: str = "torch",
+    l1: float = 0.0,
+    clip_value: float | None = None,
+) -> tuple[float, ...]:
+    """In the order of csrc/kernels/optimizers.hpp."""
+    shared = shared_numbers(lr, weight_decay, l1, clip_value)
+    if momentum == 0.0 == dampening and not nesterov:
+        return (*shared, lr, 0.0, 1.0, 1.0, 0.0, 0.0)
+    _check(momentum, dampening, nesterov, form)
+    if form == "torch":
+        return (*shared, lr, momentum, 1.0 - dampening, 1.0, nesterov, first_step)
+    return (*shared, -1.0, momentum, -lr, -lr, nesterov, 0.0)
+
+
+def _check(momentum: float, dampening: float, nesterov: bool, form: str) -> None:
+    check_not_negative("momentum", momentum)
+    check_number("dampening", dampening)
+    if dampening != dampening:
+        raise ValueError(f"dampening: expected a number, got {dampening}")
+    if nesterov and (momentum == 0.0 or dampening != 0.0):
+        raise ValueError(f"nesterov: expected momentum > 0 and dampening 0, got {momentum} and {dampening}")
+    if form not in FORMS:
+        raise ValueError(f"form: expected 'torch' or 'lr_inside', got {form!r}")
+    if form == "lr_inside" and dampening != 0.0:
+        raise ValueError(f"dampening: expected 0 with form='lr_inside', got {dampening}")
+
+
+@step_function
 def sgd_step(
     params: Sequence[NDArray[Any]],
     grads: Sequence[NDArray[Any]],
@@ -28,65 +69,63 @@ def sgd_step(
     weight_decay: float = 0.0,
     nesterov: bool = False,
     first_step: bool = False,
+    form: str = "torch",
+    l1: float = 0.0,
     clip_norm: float | None = None,
+    clip_value: float | None = None,
+    clip_form: str = "scale",
+    nonfinite: str = "allow",
 ) -> float | None:
     """Stochastic gradient descent on all tensors, in place.
 
     ::
 
-        g   = grad * clip + weight_decay * param
+        g   = clip(grad) + weight_decay * param + l1 * sign(param)
         buf = g at the first step, else momentum * buf + (1 - dampening) * g
         d   = g + momentum * buf with nesterov, else buf             (g without momentum)
         param = param - lr * d
 
-    where clip = min(1, clip_norm / (norm + 1e-6)), norm being the 2-norm of all gradients together.  Buffers
-    below the smallest normal number become 0.  The form is that of `torch.optim.SGD`.
+    which is the form of `torch.optim.SGD`, or, with ``form="lr_inside"``, that of Keras and of I. Sutskever et al.: On
+    the importance of initialization and momentum in deep learning (ICML 2013) ::
+
+        buf = momentum * buf - lr * g
+        param = param + buf, with nesterov param + (momentum * buf - lr * g)
+
+    They differ where `lr` changes.  Buffers below the smallest normal number become 0.
 
     Parameters
     ----------
-    params : sequence of arrays, float32 or float64, C-contiguous, not overlapping
-    grads : sequence of arrays like `params`; may be read-only or strided, and are not changed
+    {arrays}
     momentum_buffers : sequence of arrays like `params`, or None
         Required with momentum, not used without.
     lr : float
-    momentum, dampening, weight_decay : float, default 0
+    momentum, dampening : float, default 0
     nesterov : bool, default False
         Needs momentum > 0 and dampening 0.
     first_step : bool, default False
-        Start the momentum buffers from the gradient; their content is not read.
-    clip_norm : float, optional
-
-    Returns
-    -------
-    float or None
-        The norm before clipping, if `clip_norm` is given.
-
-    Raises
-    ------
-    TypeError
-        For arrays that are not float32 or float64, or of different types.
-    ValueError
-        For lists of different lengths, wrong shapes, read-only or overlapping arrays, and scalars out of
-        range.
+        Start the momentum buffers from the gradient; their content is not read (``form="torch"`` alone).
+    form : {"torch", "lr_inside"}, default "torch"
+    {shared}
     """
-    check_not_negative("lr", lr)
-    check_not_negative("momentum", momentum)
-    check_not_negative("weight_decay", weight_decay)
-    _check_dampening(dampening)
-    if nesterov and (momentum == 0.0 or dampening != 0.0):
-        raise ValueError(f"nesterov: expected momentum > 0 and dampening 0, got {momentum} and {dampening}")
     if momentum != 0.0 and momentum_buffers is None:
         raise ValueError("momentum_buffers: expected a sequence of arrays with momentum, got None")
-    # The order of csrc/kernels/optimizers.hpp.
-    scalars = (lr, momentum, 1.0 - dampening, weight_decay, nesterov, first_step)
+    numbers = _numbers(
+        lr=lr,
+        momentum=momentum,
+        dampening=dampening,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        first_step=first_step,
+        form=form,
+        l1=l1,
+        clip_value=clip_value,
+    )
     states = (momentum_buffers if momentum != 0.0 else None,)
-    return _core.optimizer_step("sgd", params, grads, states, scalars, clip_norm)
-
-
-def _check_dampening(dampening: float) -> None:
-    check_number("dampening", dampening)
-    if dampening != dampening:
-        raise ValueError(f"dampening: expected a number, got {dampening}")
+    unit = clips_to_unit(clip_form)
+    norm: float | None = _core.optimizer_step(
+        "sgd", params, grads, states, (numbers,), None, clip_norm, unit, nonfinite
+    )
+    return norm
 
 
 class SGD(Optimizer):
@@ -94,24 +133,25 @@ class SGD(Optimizer):
 
     ::
 
-        g   = grad * clip + weight_decay * param
         buf = g at the first step, else momentum * buf + (1 - dampening) * g
         d   = g + momentum * buf with nesterov, else buf             (g without momentum)
         param = param - lr * d
+
+    With ``form="lr_inside"``, as Keras has it (I. Sutskever et al., ICML 2013) ::
+
+        buf = momentum * buf - lr * g
+        param = param + buf, with nesterov param + (momentum * buf - lr * g)
 
     The buffers are made here, or, if momentum is 0 here and set later, at the next step, which is their first.
 
     Parameters
     ----------
-    params : iterable of Parameter, or of arrays
-        ``net.parameters()``, or arrays that `step` updates in place: all float32 or all float64.
-    lr : float, default 1e-3
-    momentum, dampening, weight_decay : float, default 0
-        To decay weights but no biases, use two optimizers, over the parameters with and without `Parameter.decay`.
+    params, lr, weight_decay, and what all optimizers share
+        See `Optimizer`; `lr` is 1e-3 by default.
+    momentum, dampening : float, default 0
     nesterov : bool, default False
         Needs momentum > 0 and dampening 0.
-    clip_norm : float, optional
-        Scale the gradients down to this norm, taken over all of them together, as `torch.nn.utils.clip_grad_norm_`.
+    form : {"torch", "lr_inside"}, default "torch"
 
     Examples
     --------
@@ -119,48 +159,86 @@ class SGD(Optimizer):
     >>> opt.step([dW, db])
     """
 
+    _rule = "sgd"
+    _slots = ("momentum_buffer",)
+    _numbers = staticmethod(_numbers)
+
     def __init__(
         self,
-        params: Iterable[Parameter] | Iterable[NDArray[Any]],
-        lr: float = 1e-3,
+        params: Params,
+        lr: Rate = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
         *,
-        clip_norm: float | None = None,
+        form: str = "torch",
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(params, lr, clip_norm)
-        check_not_negative("momentum", momentum)
-        check_not_negative("weight_decay", weight_decay)
-        _check_dampening(dampening)
-        if nesterov and (momentum == 0 or dampening != 0):
-            raise ValueError(f"nesterov: expected momentum > 0 and dampening 0, got {momentum} and {dampening}")
+        super().__init__(params, lr, weight_decay, **shared)
+        _check(momentum, dampening, nesterov, form)
         self.momentum = momentum
         self.dampening = dampening
-        self.weight_decay = weight_decay
         self.nesterov = nesterov
-        self._momentum_buffers = self._zeros() if momentum != 0 else None
+        self.form = form
+        self._states = [self._zeros() if momentum != 0 else None]
+        self._fresh = False  # buffers that no step has used, while other steps came before
 
-    def _update(self, grads: Sequence[NDArray[Any]]) -> float | None:
-        buffers = self._momentum_buffers
-        fresh = buffers is None and self.momentum != 0  # set since the optimizer was made
-        if fresh:
-            buffers = self._zeros()
-        norm: float | None = _backend.ops.sgd_step(
-            self._arrays,
-            grads,
-            buffers,
-            lr=self.lr,
-            momentum=self.momentum,
-            dampening=self.dampening,
-            weight_decay=self.weight_decay,
-            nesterov=self.nesterov,
-            first_step=fresh or self.step_count == 0,
-            clip_norm=self.clip_norm,
-        )
-        self._momentum_buffers = buffers
-        return norm
+    def _begin(self) -> Sequence[list[NDArray[Any]] | None]:
+        if self.momentum == 0:
+            return (None,)
+        if self._states[0] is None:
+            self._states = [self._zeros()]
+            self._fresh = True
+        return self._states
 
-    def _slots(self) -> dict[str, list[NDArray[Any]]]:
-        return {} if self._momentum_buffers is None else {"momentum_buffer": self._momentum_buffers}
+    def _end(self) -> None:
+        self._fresh = False
+
+    def _options(self, clock: Clock) -> dict[str, Any]:
+        return {
+            "momentum": self.momentum,
+            "dampening": self.dampening,
+            "nesterov": self.nesterov,
+            "first_step": self._fresh or clock.steps == 1,
+            "form": self.form,
+        }
+
+    def _formula(self) -> list[str]:
+        if self.momentum == 0:
+            return ["param = param - lr * g"]
+        if self.form == "lr_inside":
+            step = "(momentum * buf - lr * g)" if self.nesterov else "buf"
+            return ["buf = momentum * buf - lr * g", f"param = param + {step}"]
+        gain = "(1 - dampening) * g" if self.dampening else "g"
+        step = "(g + momentum * buf)" if self.nesterov else "buf"
+        return [f"buf = g at the first step, else momentum * buf + {gain}", f"param = param - lr * {step}"]
+
+
+class NormalizedSGD(SGD):
+    """Gradient descent along the direction of the gradient alone, ``param = param - lr * g / ||g||``.
+
+    The norm is that of all gradients together, taken before penalties are added: this is `SGD` with ``clip_norm=0`` and
+    ``clip_form="unit"``, and `step` returns the norm.  Where the gradient is 0, nothing moves.
+
+    Parameters
+    ----------
+    params, lr, momentum, dampening, weight_decay, nesterov, and what all optimizers share
+        As in `SGD`; `lr` is 1e-2 by default.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Rate = 1e-2,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        **shared: Unpack[Shared],
+    ) -> None:
+        for name in ("clip_norm", "clip_form"):
+            if name in shared:
+                raise TypeError(f"{name}: expected none, as the gradient is normalised")
+        shared |= {"clip_norm": 0.0, "clip_form": "unit"}
+        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, **shared)

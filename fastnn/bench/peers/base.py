@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -133,6 +134,15 @@ class Peer(ABC):
         return None
 
 
+def takes(step: Callable[..., Any], case: OptimizerCase) -> bool:
+    """Whether the step of a peer has the arguments of `case`."""
+    try:
+        inspect.signature(step).bind(None, None, *case.slots, lr=0.0, **{**case.options, **case.at(1)})
+    except TypeError:
+        return False
+    return True
+
+
 class NamespacePeer(Peer):
     """A peer whose methods have the names and the arguments of `fastnn.functional`.
 
@@ -158,6 +168,8 @@ class NamespacePeer(Peer):
 
     def job(self, case: Case, inputs: Inputs, direction: Direction) -> Job | None:
         if not all(hasattr(self, name) for name in needed(case)):
+            return None
+        if isinstance(case, OptimizerCase) and not takes(getattr(self, case.ops[0]), case):
             return None
         native = self._native(inputs)
         try:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.bench.peers.base import Direction, Job, Peer, needed
+from fastnn.bench.peers import rules
+from fastnn.bench.peers.base import Direction, Job, Peer, needed, takes
 from fastnn.bench.peers.common import other_axes, per_channel
 from fastnn.bench.steps import EPS, Network, StepJob
 from fastnn.cases import Case, Inputs, OptimizerCase
@@ -99,6 +100,8 @@ class JaxJit(Peer):
         return Job(lambda: _ready(compiled(pullback, dy)), outputs)
 
     def _optimizer_job(self, case: OptimizerCase, inputs: Inputs) -> Job:
+        if not takes(getattr(self.ops, case.ops[0]), case):
+            raise NotImplementedError
         changed = ("params", *case.state)
         # copies, because a step gives their memory to its results
         values = {name: [self.jax.numpy.array(a) for a in inputs[name]] for name in ("grads", *changed)}
@@ -513,6 +516,7 @@ class _Operations:
         grads: Sequence[Traced],
         exp_avgs: list[Traced],
         exp_avg_sqs: list[Traced],
+        max_exp_avg_sqs: list[Traced] | None = None,
         *,
         lr: float,
         beta1: float = 0.9,
@@ -532,8 +536,27 @@ class _Operations:
                 g = g + weight_decay * p
             exp_avgs[i] = m = beta1 * exp_avgs[i] + (1 - beta1) * g
             exp_avg_sqs[i] = v = beta2 * exp_avg_sqs[i] + (1 - beta2) * g * g
+            if max_exp_avg_sqs is not None:
+                max_exp_avg_sqs[i] = v = self.np.maximum(max_exp_avg_sqs[i], v)
             params[i] = p - (lr / bias_correction1) * m / (self.np.sqrt(v / bias_correction2) + eps)
         return norm
+
+    @property
+    def array_module(self) -> Any:
+        """What `rules` computes with."""
+        return self.np
+
+    def replace(self, arrays: list[Traced], index: int, value: Traced) -> None:
+        """What `rules` puts in the place of an array."""
+        arrays[index] = value
+
+    adadelta_step = rules.rule_step(rules.adadelta)
+    adagrad_step = rules.rule_step(rules.adagrad)
+    adamax_step = rules.rule_step(rules.adamax)
+    lion_step = rules.rule_step(rules.lion)
+    nadam_step = rules.rule_step(rules.nadam)
+    radam_step = rules.rule_step(rules.radam)
+    rmsprop_step = rules.rule_step(rules.rmsprop)
 
 
 class _Training:

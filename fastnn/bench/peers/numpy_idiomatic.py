@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.bench.peers import rules
 from fastnn.bench.peers.base import Plan, prepared
 from fastnn.bench.peers.common import NUMPY_CAP, SELU_LIMIT, Array, other_axes, per_channel, slope
 from fastnn.bench.peers.training import HandWritten
@@ -569,6 +570,7 @@ class NumpyIdiomatic(NumpyWindows, HandWritten):
         grads: Sequence[Array],
         exp_avgs: Sequence[Array],
         exp_avg_sqs: Sequence[Array],
+        max_exp_avg_sqs: Sequence[Array] | None = None,
         *,
         lr: float,
         beta1: float = 0.9,
@@ -581,12 +583,28 @@ class NumpyIdiomatic(NumpyWindows, HandWritten):
         clip_norm: float | None = None,
     ) -> float | None:
         norm, grads = self._clip(grads, clip_norm)
-        for p, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+        for i, (p, g, m, v) in enumerate(zip(params, grads, exp_avgs, exp_avg_sqs, strict=True)):
             if weight_decay and decoupled:
                 p *= 1 - lr * weight_decay
             elif weight_decay:
                 g = g + weight_decay * p
             m[...] = beta1 * m + (1 - beta1) * g
-            v[...] = beta2 * v + (1 - beta2) * g**2
-            p -= lr * (m / bias_correction1) / (np.sqrt(v / bias_correction2) + eps)
+            v[...] = u = beta2 * v + (1 - beta2) * g**2
+            if max_exp_avg_sqs is not None:
+                max_exp_avg_sqs[i][...] = u = np.maximum(max_exp_avg_sqs[i], v)
+            p -= lr * (m / bias_correction1) / (np.sqrt(u / bias_correction2) + eps)
         return norm
+
+    array_module = np
+
+    def replace(self, arrays: Sequence[Array], index: int, value: Array) -> None:
+        """What `rules` puts in the place of an array."""
+        arrays[index][...] = value
+
+    adadelta_step = rules.rule_step(rules.adadelta)
+    adagrad_step = rules.rule_step(rules.adagrad)
+    adamax_step = rules.rule_step(rules.adamax)
+    lion_step = rules.rule_step(rules.lion)
+    nadam_step = rules.rule_step(rules.nadam)
+    radam_step = rules.rule_step(rules.radam)
+    rmsprop_step = rules.rule_step(rules.rmsprop)

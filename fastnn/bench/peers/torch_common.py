@@ -120,25 +120,46 @@ class _Arguments:
     """A namespace that notes how an optimizer is called."""
 
     op = ""
+    states: tuple[Any, ...] = ()
     options: Mapping[str, Any] = {}
 
     def __getattr__(self, op: str) -> Callable[..., None]:
-        def note(*arrays: Any, **options: Any) -> None:
-            self.op, self.options = op, options
+        def note(params: Any, grads: Any, *states: Any, **options: Any) -> None:
+            self.op, self.states, self.options = op, states, options
 
         return note
+
+
+_CLASSES = {
+    "sgd_step": "SGD",
+    "adam_step": "Adam",
+    "nadam_step": "NAdam",
+    "adamax_step": "Adamax",
+    "adagrad_step": "Adagrad",
+    "adadelta_step": "Adadelta",
+    "rmsprop_step": "RMSprop",
+}
+"""Optimizer of a step, as far as the step's arguments say all that it needs (those of RAdam depend on the step)."""
+_FUSED = ("SGD", "Adam", "AdamW", "Adagrad")
 
 
 def _optimizer(torch: Any, arguments: _Arguments, params: list[Tensor], implementation: Mapping[str, Any]) -> Any:
     """The `torch.optim` object for a step of `fastnn.functional`, None if there is none."""
     given = arguments.options
-    if arguments.op not in ("sgd_step", "adam_step"):
+    name = _CLASSES.get(arguments.op)
+    if name is None or "clip_form" in given:
         return None
-    shared = {"lr": given["lr"], "weight_decay": given.get("weight_decay", 0.0), **implementation}
-    if arguments.op == "sgd_step":
-        own = {name: given[name] for name in ("momentum", "dampening", "nesterov") if name in given}
-        return torch.optim.SGD(params, **own, **shared)
-    return (torch.optim.AdamW if given.get("decoupled") else torch.optim.Adam)(params, **shared)
+    if name == "Adam" and given.get("decoupled"):
+        name = "AdamW"
+    if implementation.get("fused") and name not in _FUSED:
+        return None
+    options = {"lr": given["lr"], "weight_decay": given.get("weight_decay", 0.0), **implementation}
+    options |= {key: given[key] for key in ("momentum", "dampening", "nesterov") if key in given}
+    if name in ("Adam", "AdamW"):
+        options["amsgrad"] = len(arguments.states) > 2
+    if name == "RMSprop":
+        options["centered"] = len(arguments.states) > 1 and arguments.states[1] is not None
+    return getattr(torch.optim, name)(params, **options)
 
 
 _ACTIVATIONS = {"relu": "ReLU"}
