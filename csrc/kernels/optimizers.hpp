@@ -35,7 +35,8 @@ FASTNN_INLINE T sign(T x) {  // zeros and NaN stay
 
 template <class T>
 FASTNN_INLINE T larger_or_nan(T a, T b) {
-  return select((a >= b) | (a != a), a, b);
+  const T top = a > b ? a : b;  // b where either is NaN; in one expression the loop is not vectorised
+  return a == a ? top : a;
 }
 
 // The loop of every rule: element(p, g, state 0, state 1 ...) updates its arguments, and works with what it computed
