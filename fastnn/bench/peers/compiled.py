@@ -292,9 +292,9 @@ class CompiledLoops(HandWritten):
         after: tuple[float, ...],
     ) -> Plan:
         """A loop over each parameter; the factor of its gradient is between the other numbers."""
-        flat = [tuple(map(flat, each)) for each in zip(*arrays, strict=True)]
-        loops = [partial(getattr(self.loops(each[0].size), loop), *each, *before) for each in flat]
-        grads = [each[1] for each in flat]
+        tensors = [tuple(map(flat, each)) for each in zip(*arrays, strict=True)]
+        loops = [partial(getattr(self.loops(each[0].size), loop), *each, *before) for each in tensors]
+        grads = [each[1] for each in tensors]
 
         def update() -> float | None:
             norm, clip = self._clip(grads, clip_norm)
