@@ -351,7 +351,12 @@ class GradientPart {
   void operator()() {
     const MergeSums merge{kResults * (part_.channel1 - part_.channel0)};
     const bool rows = view_.inner <= kRowForm;
-    const auto leaf = [&](index l, double* out) { rows ? row_leaf(l, out) : plane_leaf(l, out); };
+    const auto leaf = [&](index l, double* out) {
+      if (Rows || rows)  // channel parameters in rows go with short planes only
+        row_leaf(l, out);
+      else
+        plane_leaf(l, out);
+    };
     if (!part_.out) {
       for (index l = part_.leaf0; l < part_.leaf1; ++l) leaf(l, nullptr);
     } else if (rows) {
