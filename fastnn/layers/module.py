@@ -191,9 +191,9 @@ class Module:
         noise in them).  Y. Gal, Z. Ghahramani: Dropout as a Bayesian approximation (ICML 2016).
 
         Everything but dropout and noise is as in inference: batch norm uses its running statistics and leaves them
-        alone.  Layers of your own run as in training.  Nothing changes but the positions of the dropout layers' generators; setting
-        those (`load_state_dict`) repeats the answer.  Means are kept in float64, samples are not; a pass needs the
-        memory of a training pass.  Without layers of either kind the standard deviation is 0.
+        alone.  Layers of your own run as in training.  Nothing changes but the positions of the dropout layers'
+        generators; setting those (`load_state_dict`) repeats the answer.  Means are kept in float64, samples are not;
+        a pass needs the memory of a training pass.  Without layers of either kind the standard deviation is 0.
 
         Parameters
         ----------
