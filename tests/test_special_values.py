@@ -332,3 +332,16 @@ def test_norms_of_nothing() -> None:
         y, saved = getattr(F, op)(np.zeros(shape), **options)
         dx, *sums = getattr(F, f"{op}_backward")(y, saved)
         assert dx.shape == shape and all((s == 0).all() for s in sums)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 0), (0, 3, 4), (0, 3), (2, 3, 0, 5)])
+@pytest.mark.parametrize("activation", [None, "relu", "tanh", "gelu"])
+def test_bias_of_nothing(shape: tuple[int, ...], activation: str | None) -> None:
+    x, bias = np.zeros(shape), np.ones(3)
+    y, saved = F.bias_act(x, bias, activation=activation, dropout=0.5, channel_axis=1)
+    dx, dbias = F.bias_act_backward(y, saved)
+    assert dx.shape == shape and np.array_equal(dbias, np.zeros(3))
+    mean, var = np.zeros(3), np.ones(3)
+    y, saved = F.batch_norm(x, mean, var, bias, bias, True, activation=activation, frozen=True)
+    dx, dweight, dbias = F.batch_norm_backward(y, saved)
+    assert dx.shape == shape and not dweight.any() and not dbias.any()

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "../dispatch.hpp"
 #include "channels.hpp"
 #include "cost.hpp"
@@ -37,6 +39,10 @@ template <class T>
 void bias_act_gradient(const BiasActGradient<T>& a) {
   const Kernels<T>& k = kernels<T>();
   const index n = elements(a.view), channels = a.view.channels;
+  if (n == 0) {  // planes without elements have leaves, but no parameters to go with them
+    if (a.dbias) std::fill_n(a.dbias, channels, T(0));
+    return;
+  }
   Cost cost = Cost{}.bytes<T>(a.kept ? 3 * n : 2 * n).template activation<T>(a.tail.activation, n);
   if (a.tail.threshold > 0) cost = cost.random_bits(n);
   // The product is recomputed only where the gradient needs it.
@@ -57,7 +63,7 @@ void bias_act_gradient(const BiasActGradient<T>& a) {
       [&](const double* parts, index size, const Part& part) { k.merge_sums(b.leaves, size, parts, 1, part); },
       [](index, index) {});
   if (!a.dbias) return;
-  for (index c = 0; c < channels; ++c) a.dbias[c] = b.leaves.count > 0 ? static_cast<T>(sums[c]) : T(0);
+  for (index c = 0; c < channels; ++c) a.dbias[c] = static_cast<T>(sums[c]);
 }
 
 #define FASTNN_INSTANTIATE(T)                   \
