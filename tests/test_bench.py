@@ -478,14 +478,21 @@ def test_fewer_rows_on_request() -> None:
     assert [row.id for row in rows.all_rows(only="relu/input forward 1024")][:1] == ["relu/input forward 1024"]
 
 
-def test_one_curve_stands_for_each_op() -> None:
-    found = list(scaling.representatives())
-    assert {case.ops[0] for case in found} == {case.ops[0] for case in CASES if case.bench}
-    assert len(found) == len({case.ops[0] for case in found})
-    for case in found:
+def test_one_case_stands_for_each_kind_of_arithmetic() -> None:
+    assert {case.family for case in rows.heads().values()} == {case.family for case in CASES}
+    assert {"relu", "sigmoid", "batch_norm", "sgd_step", "adam_step"} <= rows.heads().keys()
+    assert "leaky_relu" not in rows.heads()
+    for case in rows.heads().values():
         for n in (1 << 10, 1 << 16, 1 << 26):
             assert elements(scaling.shape_of(case, n)) == n
             assert len(scaling.shape_of(case, n)) == len(case.bench[0]) or case.family == "optimizer"
+
+
+def test_other_ops_have_a_small_row_and_one_of_a_million() -> None:
+    measured = {row.id for row in rows.all_rows()}
+    assert {f"relu/input forward {1 << k}" for k in (10, 16, 20, 24)} <= measured
+    assert {f"leaky_relu/input forward {1 << k}" for k in (10, 20)} <= measured
+    assert f"leaky_relu/input forward {1 << 24}" not in measured
 
 
 def test_curves_run_over_size_threads_and_tensors() -> None:

@@ -57,7 +57,7 @@ class Settings:
     isa: str
     quick: bool = False
     rounds: int = 15
-    budget: float = 0.08
+    budget: float = 0.06
 
     @classmethod
     def of(cls, threads: int, isa: str, quick: bool) -> Settings:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
 
 from fastnn.bench.beyond import beyond_the_table
-from fastnn.bench.case_rows import CaseRow, elements
+from fastnn.bench.case_rows import LARGE, CaseRow, elements
 from fastnn.bench.checks import FUSED
 from fastnn.bench.harness import Row
 from fastnn.bench.lineup import Bench, Lineup
 from fastnn.bench.step_rows import StepRow
 from fastnn.bench.steps import NETWORKS
-from fastnn.cases import CASES, BatchNormCase, Case
+from fastnn.cases import CASES, BatchNormCase, Case, OptimizerCase
 
-__all__ = ["RowSpec", "all_rows", "representative", "usual"]
+__all__ = ["RowSpec", "all_rows", "heads", "usual"]
 
 
 class RowSpec(Protocol):
@@ -55,11 +58,34 @@ def representative(case: Case) -> bool:
     return not isinstance(case, FUSED) or case.epilogue.label == "relu"
 
 
+@cache
+def heads() -> dict[str, Case]:
+    """The ops that stand for a family, one for each kind of arithmetic in it, by the case that stands for the op."""
+    found: dict[tuple[str, tuple[str, ...]], Case] = {}
+    for case in CASES:
+        if case.bench and usual(case) and representative(case):
+            work = case.work(case.bench[0], "forward")
+            kind = tuple(name for name, count in vars(work).items() if count)
+            found.setdefault((case.family, kind), case)
+    return {case.ops[0]: case for case in found.values()}
+
+
+def _shapes(case: Case, quick: bool, everything: bool) -> Sequence[Any]:
+    """The smallest; all; or, of ops for which another one stands, the smallest and what is nearest to a million."""
+    smallest = min(case.bench, key=elements)
+    if quick:
+        return (smallest,)
+    if everything or isinstance(case, OptimizerCase) or case.ops[0] in heads():
+        return case.bench
+    typical = min(case.bench, key=lambda shape: abs(math.log(elements(shape) / LARGE)))
+    return tuple(dict.fromkeys((smallest, typical)))
+
+
 def _case_rows(quick: bool, everything: bool) -> list[RowSpec]:
     rows: list[RowSpec] = []
     for case in CASES:
         if case.bench and (everything or usual(case)) and (representative(case) or not quick):
-            for shape in (min(case.bench, key=elements),) if quick else case.bench:
+            for shape in _shapes(case, quick, everything):
                 rows.append(CaseRow(case, shape, "forward"))
                 if len(case.ops) == 2:
                     rows.append(CaseRow(case, shape, "backward"))
@@ -77,7 +103,8 @@ def all_rows(*, only: str = "", quick: bool = False, everything: bool = False) -
         Only the smallest shape of each case, at which answers are checked, of the fused tails only relu, and of
         each network only one batch size.
     everything : bool
-        Include the other fused tails (other activations, residual, dropout alone).
+        Include the other fused tails (other activations, residual, dropout alone), and all shapes of the ops for
+        which another of their family stands.
     """
     rows = _case_rows(quick, everything)
     for network in NETWORKS:

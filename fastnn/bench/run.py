@@ -43,7 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--quick": {"action": "store_true", "help": "small shapes, few rounds: a smoke test"},
     "--all": {
         "action": "store_true",
-        "help": "the other fused tails as well: leaky_relu, residual alone, dropout alone",
+        "help": "the other fused tails and shapes as well: leaky_relu, residual alone, dropout alone, tanh of 16M",
     },
     "--check": {"action": "store_true", "help": "fail if a row misses its bound or, with --compare, became slower"},
     "--compare": {"type": Path, "metavar": "OLD.json", "help": "show which rows differ from an earlier bench.json"},

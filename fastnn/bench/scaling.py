@@ -1,6 +1,6 @@
 """Curves: time against size, against threads, and against the number of tensors of an optimizer step.
 
-One case stands for each op; a point of a curve is a row of that case, measured with less effort.
+One case stands for a family and kind of arithmetic; a point of a curve is a row of it, measured with less effort.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from fastnn.bench.case_rows import CaseRow
 from fastnn.bench.ceilings import Ceilings
 from fastnn.bench.harness import Row
 from fastnn.bench.lineup import Bench
-from fastnn.bench.rows import representative, usual
-from fastnn.cases import CASES, Case, OptimizerCase
+from fastnn.bench.rows import heads
+from fastnn.cases import Case, OptimizerCase
 
 __all__ = ["Curve", "Point", "curves"]
 
@@ -96,15 +96,6 @@ def _point(at: int, row: Row) -> dict[str, Any]:
     return {"at": at, "seconds": row.value, "floor": row.floor, "roof": row.roof, "peers": peers}
 
 
-def representatives() -> Iterator[Case]:
-    """The first benchmarked case of each op; of fused tails the one with relu alone."""
-    seen = set()
-    for case in CASES:
-        if case.bench and usual(case) and representative(case) and case.ops[0] not in seen:
-            seen.add(case.ops[0])
-            yield case
-
-
 def shape_of(case: Case, n: int) -> Any:
     """A shape of `n` elements, a power of two, of as many dimensions as the case's own."""
     dimensions = len(case.bench[0])
@@ -140,7 +131,7 @@ def curves(bench: Bench, *, only: str = "") -> Iterator[Point]:
     """
     settings = bench.settings
     largest = 1 << 16 if settings.quick else math.inf
-    for case in representatives():
+    for case in heads().values():
         if only not in ("", case.family):
             continue
         curve = Curve(case.ops[0], case.family, "elements", settings.isa)
@@ -149,12 +140,12 @@ def curves(bench: Bench, *, only: str = "") -> Iterator[Point]:
                 yield Point(curve, n, CaseRow(case, shape_of(case, n), "forward"), settings.threads)
     if settings.quick:
         return
-    for case in representatives():
+    for case in heads().values():
         if only in ("", case.family):
             curve = Curve(case.ops[0], case.family, "threads", settings.isa)
             for threads in _teams(settings.threads):
                 yield Point(curve, threads, CaseRow(case, shape_of(case, THREADED), "forward"), threads)
-    for case in representatives():
+    for case in heads().values():
         if isinstance(case, OptimizerCase) and only in ("", case.family):
             curve = Curve(case.ops[0], case.family, "tensors", settings.isa)
             for count in TENSORS:
