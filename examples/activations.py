@@ -96,7 +96,9 @@ def main(argv=None):
     accuracies = {}
     for name, layer in LAYERS.items():
         accuracies[name] = train(layer, 1 if options.quick else EPOCHS)
-        print(f"{name:11} test accuracy {accuracies[name][0]:.4f} after an epoch, {accuracies[name][-1]:.4f} at the end")
+        print(
+            f"{name:11} test accuracy {accuracies[name][0]:.4f} after an epoch, {accuracies[name][-1]:.4f} at the end"
+        )
     draw(accuracies, options.out)
 
 

@@ -67,7 +67,9 @@ def main(argv=None):
         weights[name] = next(each.data for each in runs[0][0].parameters() if each.data.ndim == 2)
         figures[name] = np.mean([[*own, *test] for _, own, test in runs], axis=0)
         loss, accuracy, test_loss, test_accuracy = figures[name]
-        print(f"{name:19} loss {loss:.4f}  accuracy {accuracy:.3f}   loss {test_loss:.4f}  accuracy {test_accuracy:.4f}")
+        print(
+            f"{name:19} loss {loss:.4f}  accuracy {accuracy:.3f}   loss {test_loss:.4f}  accuracy {test_accuracy:.4f}"
+        )
     draw(weights, figures, options.out)
 
 
