@@ -1,7 +1,9 @@
 """Fine-tuning: learn the digits 0 to 4, keep the body, learn 5 to 9 with a new head; then let the body follow slowly.
 
-Run it with: python examples/fine_tuning.py
+Run it with: python examples/fine_tuning.py [--out fine_tuning.png]
 """
+
+import argparse
 
 import numpy as np
 
@@ -53,7 +55,7 @@ class Classifier(fnn.Module):
         return dy
 
 
-def train(net, opt, x, labels, epochs):
+def train(net, opt, x, labels, epochs, history=None, x_test=None, labels_test=None):
     loss_fn = fnn.CrossEntropyLoss()
     for _ in range(epochs):
         order = rng.permutation(len(x))
@@ -61,31 +63,69 @@ def train(net, opt, x, labels, epochs):
             loss_fn(net(x[batch]), labels[batch])
             net.backward(loss_fn.backward(), need_dx=False)
             opt.step()
+        if history is not None:
+            history.append(accuracy(net, x_test, labels_test))
 
 
 def accuracy(net, x, labels):
     return (net.predict(x).argmax(axis=1) == labels).mean()
 
 
-net = Classifier()
-x, labels, x_test, labels_test = data(range(5))
-train(net, AdamW(net.parameters(), LR), x, labels, epochs=10)
-print(f"digits 0-4, from scratch           {accuracy(net, x_test, labels_test):.4f}")
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="fine_tuning.png", help="the picture")
+    parser.add_argument("--quick", action="store_true", help="few epochs")
+    options = parser.parse_args(argv)
+    of_head, of_body = (2, 2) if options.quick else (10, 20)
 
-x, labels, x_test, labels_test = data(range(5, 10))
-net.head = fnn.Linear(HIDDEN, 5)
-print(f"digits 5-9, new head, untrained    {accuracy(net, x_test, labels_test):.4f}")
+    net = Classifier()
+    x, labels, x_test, labels_test = data(range(5))
+    train(net, AdamW(net.parameters(), LR), x, labels, epochs=10)
+    print(f"digits 0-4, from scratch           {accuracy(net, x_test, labels_test):.4f}")
 
-steps = -(-len(x) // BATCH)
-rate = warmup(cosine(LR, 29 * steps), steps)
-opt = AdamW(net.parameters(), rate, decay="weights", groups={"body.*": {"lr": scaled(rate, 0.3)}})
-opt.freeze("body.*")
-net.body.eval()  # its running statistics stay as well
-train(net, opt, x, labels, epochs=10)
-print(f"digits 5-9, head alone             {accuracy(net, x_test, labels_test):.4f}")
+    x, labels, x_test, labels_test = data(range(5, 10))
+    net.head = fnn.Linear(HIDDEN, 5)
+    tuned = [accuracy(net, x_test, labels_test)]
+    print(f"digits 5-9, new head, untrained    {tuned[0]:.4f}")
 
-opt.unfreeze("body.*")
-net.body.train()
-train(net, opt, x, labels, epochs=20)
-print(f"digits 5-9, body at 0.3 of the lr  {accuracy(net, x_test, labels_test):.4f}")
-print(opt.summary())
+    steps = -(-len(x) // BATCH)
+    rate = warmup(cosine(LR, (of_head + of_body - 1) * steps), steps)
+    opt = AdamW(net.parameters(), rate, decay="weights", groups={"body.*": {"lr": scaled(rate, 0.3)}})
+    opt.freeze("body.*")
+    net.body.eval()  # its running statistics stay as well
+    train(net, opt, x, labels, of_head, tuned, x_test, labels_test)
+    print(f"digits 5-9, head alone             {tuned[-1]:.4f}")
+
+    opt.unfreeze("body.*")
+    net.body.train()
+    train(net, opt, x, labels, of_body, tuned, x_test, labels_test)
+    print(f"digits 5-9, body at 0.3 of the lr  {tuned[-1]:.4f}")
+    print(opt.summary())
+
+    fresh = Classifier()
+    scratch = [accuracy(fresh, x_test, labels_test)]
+    opt = AdamW(fresh.parameters(), rate, decay="weights")
+    train(fresh, opt, x, labels, of_head + of_body, scratch, x_test, labels_test)
+    print(f"for comparison, from scratch: digits 5-9 with as many epochs: {scratch[-1]:.4f}")
+    draw(tuned, scratch, of_head, options.out)
+
+
+def draw(tuned, scratch, of_head, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, ax = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+    ax.axvspan(0, of_head, color="0.93")
+    ax.text(of_head / 2, 0.06, "head alone", ha="center")
+    ax.text((of_head + len(tuned)) / 2, 0.06, "body as well, at 0.3 of the rate", ha="center")
+    ax.plot(tuned, marker=".", label="network that knows 0 to 4")
+    ax.plot(scratch, marker=".", label="from scratch")
+    ax.set(xlabel="epoch", ylabel="test accuracy on the digits 5 to 9", ylim=(0, 1), xlim=(0, len(tuned) - 1))
+    ax.legend(loc="center right", frameon=False)
+    figure.savefig(path, dpi=80)
+
+
+if __name__ == "__main__":
+    main()
