@@ -1,0 +1,28 @@
+"""Run every example and keep its picture and what it prints for the pages of docs/techniques.
+
+python docs/examples.py [NAME ...]
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+
+
+def names():
+    """Examples that a page shows."""
+    return sorted(path.stem for path in (DOCS / "output").glob("*.txt"))
+
+
+def main(chosen):
+    for name in chosen or names():
+        command = [sys.executable, str(DOCS.parent / "examples" / f"{name}.py")]
+        command += ["--out", str(DOCS / "images" / f"{name}.png")]
+        output = subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout
+        (DOCS / "output" / f"{name}.txt").write_text(output, encoding="utf-8")
+        print(output)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,42 @@
+"""The documentation: every block of code runs, every example that a page shows has its picture and output."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([DOCS / "index.md", *(DOCS / "techniques").glob("*.md")])
+
+
+def blocks(page):
+    """Python of a page, but for the listings of examples."""
+    found = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert found, f"{page}: no code"
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_of_the_page_runs(page, tmp_path):
+    code = "\n".join(blocks(page))
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_page_shows_an_example_with_its_output_and_picture(page):
+    text = page.read_text(encoding="utf-8")
+    (example,) = re.findall(r'--8<-- "examples/(\w+)\.py"', text)
+    assert f'--8<-- "docs/output/{example}.txt"' in text and f"](../images/{example}.png)" in text
+    assert (ROOT / "examples" / f"{example}.py").exists()
+    assert (DOCS / "output" / f"{example}.txt").stat().st_size > 100
+    assert (DOCS / "images" / f"{example}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    for page in DOCS.rglob("*.md"):
+        assert f"- {page.relative_to(DOCS).as_posix()}" in navigation
