@@ -355,6 +355,18 @@ struct TreeGradient {
   T *dweight, *dbias;
 };
 
+// What a step saw of one tensor.
+struct TensorStatistics {
+  double gradient;           // sum of squares, before clipping
+  double squares, absolute;  // sums over the parameter before the step
+  double update;             // sum of squares of what the step added
+  double largest;            // absolute value after the step
+};
+// The same while it grows, block by block: 16 lanes of each.
+struct Observed {
+  double gradient[kLanes], squares[kLanes], absolute[kLanes], update[kLanes], largest[kLanes];
+};
+
 template <class T>
 struct Kernels {
   const ActivationKernel<T>* activations;
@@ -415,9 +427,9 @@ struct Kernels {
   void (*incoming)(const T* shared, T clip, const T* p, const T* gradient, T* g, index n);
   void (*scale)(T* p, T factor, index n);
   void (*average)(T* a, const T* p, T weight, index n);
-  void (*difference)(const T* after, T* before, index n);
-  void (*magnitudes)(const T* x, T* y, index n);
-  T (*largest)(const T* x, index n);
+  void (*observe_before)(const T* g, const T* p, T* before, index n, Observed*);
+  void (*observe_after)(const T* p, const T* before, index n, Observed*);
+  void (*observed_sums)(const Observed*, TensorStatistics*);
   void (*column_squares)(const T* x, index rows, index stride, index width, double* sums);
   void (*scale_columns)(T* x, index rows, index stride, index width, const T* factors);
 };

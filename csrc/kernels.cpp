@@ -63,9 +63,9 @@ constexpr Kernels<T> kernels() {
           incoming<T>,
           scale<T>,
           average<T>,
-          difference<T>,
-          magnitudes<T>,
-          largest<T>,
+          observe_before<T>,
+          observe_after<T>,
+          observed_sums,
           column_squares<T>,
           scale_columns<T>};
 }

@@ -89,25 +89,73 @@ void average(T* FASTNN_RESTRICT a, const T* FASTNN_RESTRICT p, T weight, index n
     for (index i = 0; i < n; ++i) a[i] = flush(a[i] + weight * (p[i] - a[i]));
 }
 
-// For the statistics of a step: after - before, |x|, the largest |x|.
-template <class T>
-void difference(const T* FASTNN_RESTRICT after, T* FASTNN_RESTRICT before, index n) {
-  for (index i = 0; i < n; ++i) before[i] = after[i] - before[i];
+// The statistics of a step are taken block by block, before and after the update, while the block is in cache.
+typedef Lanes<double>::Vector Doubles;
+
+FASTNN_INLINE Doubles magnitude(Doubles x) {
+  return x < 0 ? -x : x;
+}
+FASTNN_INLINE Doubles larger_or_nan(Doubles a, Doubles b) {
+  const Doubles top = a > b ? a : b;  // b where either is NaN
+  return a == a ? top : a;
 }
 
+// Adds g^2, p^2 and |p|; keeps p in `before`.
 template <class T>
-void magnitudes(const T* FASTNN_RESTRICT x, T* FASTNN_RESTRICT y, index n) {
-  for (index i = 0; i < n; ++i) y[i] = absolute(x[i]);
+void observe_before(const T* FASTNN_RESTRICT g, const T* FASTNN_RESTRICT p, T* FASTNN_RESTRICT before, index n,
+                    Observed* o) {
+  using L = Lanes<double>;
+  L gradient = L::load(o->gradient), squares = L::load(o->squares), absolutes = L::load(o->absolute);
+  const index whole = n / kLanes * kLanes;
+  for (index i = 0; i < whole; i += kLanes)
+#pragma GCC unroll 8
+    for (index k = 0; k < L::count; ++k) {
+      const Doubles a = load_doubles(g + i + k * L::width), b = load_doubles(p + i + k * L::width);
+      gradient.part[k] += a * a;
+      squares.part[k] += b * b;
+      absolutes.part[k] += magnitude(b);
+    }
+  gradient.store(o->gradient);
+  squares.store(o->squares);
+  absolutes.store(o->absolute);
+  for (index i = whole; i < n; ++i) {
+    const double a = static_cast<double>(g[i]), b = static_cast<double>(p[i]);
+    o->gradient[i - whole] += a * a;
+    o->squares[i - whole] += b * b;
+    o->absolute[i - whole] += absolute(b);
+  }
+  for (index i = 0; i < n; ++i) before[i] = p[i];
 }
 
+// Adds the square of the change; keeps the largest |p|.
 template <class T>
-T largest(const T* x, index n) {
-  T most[kLanes] = {};
-  for (index i = 0; i + kLanes <= n; i += kLanes)
-    for (index l = 0; l < kLanes; ++l) most[l] = larger_or_nan(absolute(x[i + l]), most[l]);
-  for (index i = n / kLanes * kLanes; i < n; ++i) most[0] = larger_or_nan(absolute(x[i]), most[0]);
-  for (index l = 1; l < kLanes; ++l) most[0] = larger_or_nan(most[l], most[0]);
-  return most[0];
+void observe_after(const T* FASTNN_RESTRICT p, const T* FASTNN_RESTRICT before, index n, Observed* o) {
+  using L = Lanes<double>;
+  L update = L::load(o->update), largest = L::load(o->largest);
+  const index whole = n / kLanes * kLanes;
+  for (index i = 0; i < whole; i += kLanes)
+#pragma GCC unroll 8
+    for (index k = 0; k < L::count; ++k) {
+      const Doubles a = load_doubles(p + i + k * L::width), d = a - load_doubles(before + i + k * L::width);
+      update.part[k] += d * d;
+      largest.part[k] = larger_or_nan(magnitude(a), largest.part[k]);
+    }
+  update.store(o->update);
+  largest.store(o->largest);
+  for (index i = whole; i < n; ++i) {
+    const double a = static_cast<double>(p[i]), d = a - static_cast<double>(before[i]);
+    o->update[i - whole] += d * d;
+    o->largest[i - whole] = larger_or_nan(absolute(a), o->largest[i - whole]);
+  }
+}
+
+inline void observed_sums(const Observed* o, TensorStatistics* s) {
+  s->gradient = fold_lanes(o->gradient);
+  s->squares = fold_lanes(o->squares);
+  s->absolute = fold_lanes(o->absolute);
+  s->update = fold_lanes(o->update);
+  s->largest = 0;
+  for (index l = 0; l < kLanes; ++l) s->largest = larger_or_nan(o->largest[l], s->largest);
 }
 
 // Columns [0, width) of rows that are `stride` apart: sums of squares row after row, and each column times its factor.

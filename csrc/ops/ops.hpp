@@ -290,13 +290,6 @@ struct OptimizerStep {
   double clip;                          // what gradients are multiplied with
   double average_weight;                // of the new parameters in their averages
 };
-// What a step saw of one tensor.
-struct TensorStatistics {
-  double gradient;           // sum of squares, before clipping
-  double squares, absolute;  // sums over the parameter before the step
-  double update;             // sum of squares of what the step added
-  double largest;            // absolute value after the step
-};
 // One step; `statistics` of each tensor where they are wanted.
 template <class T>
 void optimize(const OptimizerStep<T>& step, TensorStatistics* statistics = nullptr);

@@ -1,5 +1,6 @@
 // One parallel loop over all tensors of a step, so that a list of small tensors costs what one tensor of their size
 // costs.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -103,46 +104,57 @@ void update(const OptimizerKernel<T>& rule, const OptimizerStep<T>& step, const 
   }
 }
 
-// The sums over a piece of a parameter; `buffer` has room for a piece.
-template <class T>
-void sum_weights(const Kernels<T>& k, const T* x, index n, T* buffer, double* squares, double* absolute) {
-  *squares = k.sum(x, n, true);
-  k.magnitudes(x, buffer, n);
-  *absolute = k.sum(buffer, n, false);
+// The statistics of each piece of the tensors, put together: observe(piece, observed) sees a piece.
+template <class T, class Observe>
+void for_statistics(const std::vector<Span<T>>& tensors, double cost_ns, TensorStatistics* statistics,
+                    const Observe& observe) {
+  const Kernels<T>& k = kernels<T>();
+  const index pieces = pieces_of(tensors);
+  Scratch<double> sums(5 * pieces);
+  double *const gradient = sums.data(), *const squares = gradient + pieces, *const absolute = squares + pieces;
+  double *const updates = absolute + pieces, *const largest = updates + pieces;
+  for_pieces(tensors, cost_ns, [&](const Span<T>& t, index start, index end, index number) {
+    Observed observed{};
+    observe(part(t, start, end), &observed);
+    TensorStatistics sum;
+    k.observed_sums(&observed, &sum);
+    gradient[number] = sum.gradient;
+    squares[number] = sum.squares;
+    absolute[number] = sum.absolute;
+    updates[number] = sum.update;
+    largest[number] = sum.largest;
+  });
+  for_sums(tensors, gradient, [&](std::size_t i, double sum) { statistics[i].gradient = sum; });
+  for_sums(tensors, squares, [&](std::size_t i, double sum) { statistics[i].squares = sum; });
+  for_sums(tensors, absolute, [&](std::size_t i, double sum) { statistics[i].absolute = sum; });
+  for_sums(tensors, updates, [&](std::size_t i, double sum) { statistics[i].update = sum; });
+  const double* next = largest;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    statistics[i].largest = 0;
+    for (const double* end = next + pieces_of(tensors[i]); next < end; ++next)
+      if (!(*next <= statistics[i].largest)) statistics[i].largest = *next;  // NaN stays, as it is no less
+  }
 }
 
 template <class T>
 void optimize_observed(const OptimizerKernel<T>& rule, const OptimizerStep<T>& step, TensorStatistics* statistics) {
   const Kernels<T>& k = kernels<T>();
-  const index pieces = pieces_of(step.tensors);
-  Scratch<double> sums(5 * pieces);
-  double *const gradient = sums.data(), *const squares = gradient + pieces, *const absolute = squares + pieces;
-  double *const updates = absolute + pieces, *const largest = updates + pieces;
-  for_pieces(step.tensors, 1.5 * cost_of(rule, step.tensors).ns,
-             [&](const Span<T>& t, index start, index end, index number) {
-               const Span<T> piece = part(t, start, end);
-               T before[kPiece];
-               gradient[number] = k.sum(piece.gradient, piece.n, true);
-               sum_weights(k, piece.parameter, piece.n, before, squares + number, absolute + number);
-               std::copy_n(piece.parameter, piece.n, before);
-               update(rule, step, piece);
-               k.difference(piece.parameter, before, piece.n);
-               updates[number] = k.sum(before, piece.n, true);
-               largest[number] = static_cast<double>(k.largest(piece.parameter, piece.n));
-             });
-  for_sums(step.tensors, gradient, [&](std::size_t i, double sum) { statistics[i].gradient = sum; });
-  for_sums(step.tensors, squares, [&](std::size_t i, double sum) { statistics[i].squares = sum; });
-  for_sums(step.tensors, absolute, [&](std::size_t i, double sum) { statistics[i].absolute = sum; });
-  for_sums(step.tensors, updates, [&](std::size_t i, double sum) { statistics[i].update = sum; });
-  const double* next = largest;
-  for (std::size_t i = 0; i < step.tensors.size(); ++i) {
-    statistics[i].largest = 0;
-    for (const double* end = next + pieces_of(step.tensors[i]); next < end; ++next)
-      if (!(*next <= statistics[i].largest)) statistics[i].largest = *next;  // NaN stays, as it is no less
-  }
+  for_statistics(step.tensors, 1.5 * cost_of(rule, step.tensors).ns, statistics,
+                 [&](const Span<T>& piece, Observed* observed) {
+                   T before[kBlock];
+                   for (index start = 0; start < piece.n; start += kBlock) {
+                     const Span<T> block = part(piece, start, std::min(piece.n, start + kBlock));
+                     k.observe_before(block.gradient, block.parameter, before, block.n, observed);
+                     update(rule, step, block);
+                     k.observe_after(block.parameter, before, block.n, observed);
+                   }
+                 });
 }
 
-constexpr index kBand = 64;  // columns whose sums are taken together
+// Columns whose sums are taken together: as many as stay in cache, fewer where threads would go without.
+index band_of(index columns) {
+  return std::clamp<index>(columns / 4 / kLanes * kLanes, 64, 512);
+}
 
 template <class T>
 double square_sum(const Kernels<T>& k, const T* x, index n) {
@@ -203,16 +215,14 @@ void optimize(const OptimizerStep<T>& step, TensorStatistics* statistics) {
 template <class T>
 void weight_sums(const std::vector<Span<T>>& tensors, TensorStatistics* statistics) {
   const Kernels<T>& k = kernels<T>();
-  const index pieces = pieces_of(tensors);
-  Scratch<double> sums(2 * pieces);
-  double *const squares = sums.data(), *const absolute = squares + pieces;
-  for_pieces(tensors, Cost{}.bytes<T>(elements(tensors)).ns,
-             [&](const Span<T>& t, index start, index end, index number) {
-               T buffer[kPiece];
-               sum_weights(k, t.parameter + start, end - start, buffer, squares + number, absolute + number);
-             });
-  for_sums(tensors, squares, [&](std::size_t i, double sum) { statistics[i].squares = sum; });
-  for_sums(tensors, absolute, [&](std::size_t i, double sum) { statistics[i].absolute = sum; });
+  for_statistics(tensors, Cost{}.bytes<T>(elements(tensors)).ns, statistics,
+                 [&](const Span<T>& piece, Observed* observed) {
+                   T unused[kBlock];
+                   for (index start = 0; start < piece.n; start += kBlock) {
+                     const T* const p = piece.parameter + start;
+                     k.observe_before(p, p, unused, std::min(kBlock, piece.n - start), observed);
+                   }
+                 });
 }
 
 template <class T>
@@ -227,19 +237,20 @@ void cap_norms(const MaxNorm<T>& m) {
         if (norm > m.limit) k.scale(row, static_cast<T>(m.limit / norm), m.columns);
       }
     });
-  parallel_for((m.columns + kBand - 1) / kBand, cost, [&](index begin, index end) {
-    for (index c = begin * kBand; c < std::min(end * kBand, m.columns); c += kBand) {
-      const index width = std::min(kBand, m.columns - c);
-      double squares[kBand];
-      T factors[kBand];
-      k.column_squares(m.x + c, m.rows, m.columns, width, squares);
+  const index band = band_of(m.columns);
+  parallel_for((m.columns + band - 1) / band, cost, [&](index begin, index end) {
+    Scratch<double> squares(band);
+    Scratch<T> factors(band);
+    for (index c = begin * band; c < std::min(end * band, m.columns); c += band) {
+      const index width = std::min(band, m.columns - c);
+      k.column_squares(m.x + c, m.rows, m.columns, width, squares.data());
       bool any = false;
       for (index j = 0; j < width; ++j) {
         const double norm = std::sqrt(squares[j]);
         any |= norm > m.limit;
         factors[j] = norm > m.limit ? static_cast<T>(m.limit / norm) : T(1);
       }
-      if (any) k.scale_columns(m.x + c, m.rows, m.columns, width, factors);
+      if (any) k.scale_columns(m.x + c, m.rows, m.columns, width, factors.data());
     }
   });
 }

@@ -9,6 +9,7 @@ source tree.
 - `peers`: what is measured beside fastnn; `lineup`: which of them run; `checks`: their answers come first.
 - `rows`: the list of rows: those of the case table (`case_rows`, timed through `calls`), whole training steps
   (`step_rows`, of the networks in `steps`), and what no table can hold (`beyond`).
+- `optimizer_rows`: what an optimizer does beside its rule.
 - `scaling`: curves over size, threads and number of tensors.
 - `report`: the content of ``bench.json``, read by `table`, `compare`, `page` and `plots` (with `digest`).
 - `run`: the command, and what it shares with ``pytest bench/``; `progress`: how far it is.

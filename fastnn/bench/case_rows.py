@@ -123,7 +123,8 @@ class CaseRow:
         if isinstance(case, OptimizerCase):  # its forward is two steps; from the third on they are all alike
             call = planned(F, lambda namespace: case.step(namespace, inputs, 3))
         read = {name: value for name, value in inputs.items() if name != "dy"}
-        return Prepared(call, roof.Traffic(roof.nbytes(read), roof.nbytes(outputs)), kept)
+        again = roof.nbytes(inputs["grads"]) if isinstance(case, OptimizerCase) and case.norm_pass else 0
+        return Prepared(call, roof.Traffic(roof.nbytes(read) + again, roof.nbytes(outputs)), kept)
 
     def reread(self, traffic: roof.Traffic, inputs: dict[str, Any], ceilings: Ceilings) -> int:
         """Bytes that have to be read a second time."""
@@ -154,6 +155,8 @@ class CaseRow:
             if traffic.total > ceilings.llc:
                 return Bound("floor", 1.5)
             return Bound("floor", 2.5) if large else None
+        if isinstance(self.case, OptimizerCase):
+            return Bound("floor", 1.25) if large else None
         return Bound("roof", 1.5) if large else None
 
     def _peers(self, inputs: dict[str, Any], lineup: Lineup) -> tuple[list[Contender], list[str]]:

@@ -12,6 +12,7 @@ from fastnn.bench.case_rows import LARGE, CaseRow, elements
 from fastnn.bench.checks import FUSED
 from fastnn.bench.harness import Row
 from fastnn.bench.lineup import Bench, Lineup
+from fastnn.bench.optimizer_rows import optimizer_rows
 from fastnn.bench.step_rows import StepRow
 from fastnn.bench.steps import NETWORKS
 from fastnn.cases import CASES, BatchNormCase, Case, OptimizerCase
@@ -106,7 +107,7 @@ def all_rows(*, only: str = "", quick: bool = False, everything: bool = False) -
         Include the other fused tails (other activations, residual, dropout alone), and all shapes of the ops for
         which another of their family stands.
     """
-    rows = _case_rows(quick, everything)
+    rows = [*_case_rows(quick, everything), *optimizer_rows()]
     for network in NETWORKS:
         rows.extend(StepRow(network, batch) for batch in network.batches[: 1 if quick else None])
     rows.extend(beyond_the_table(quick))

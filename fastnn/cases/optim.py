@@ -29,6 +29,11 @@ class OptimizerCase(Case):
         """Names of the state arrays that are given."""
         return tuple(name for name in self.slots if name)
 
+    @property
+    def norm_pass(self) -> bool:
+        """Whether the gradients are read once more, for their norm."""
+        return self.options.get("clip_norm") is not None
+
     def inputs(self, shape: Any, dtype: DTypeLike, seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
         inputs: Inputs = {"params": [normal(rng, s, dtype) for s in shape]}
