@@ -221,16 +221,14 @@ Activation(
     layer="ELU",
     defaults={"alpha": 1.0},
     formula="y = x where x >= 0, else alpha * (exp(x) - 1).",
-    gradient="dx = dy where x > 0, else dy * (y + alpha).",
-    from_output=lambda alpha: alpha > 0,
+    gradient="dx = dy where x > 0, else dy * alpha * exp(x).",
 )
 
 Activation(
     "selu",
     layer="SELU",
     formula="y = scale * elu(x, alpha), with scale 1.0507... and alpha 1.6732...",
-    gradient="dx = dy * scale where x > 0, else dy * (y + scale * alpha).",
-    from_output=lambda: True,
+    gradient="dx = dy * scale where x > 0, else dy * scale * alpha * exp(x).",
 )
 
 Activation(
@@ -238,8 +236,7 @@ Activation(
     layer="CELU",
     defaults={"alpha": 1.0},
     formula="y = x where x >= 0, else alpha * (exp(x / alpha) - 1).",
-    gradient="dx = dy where x > 0, else dy * (y / alpha + 1).",
-    from_output=lambda alpha: alpha > 0,
+    gradient="dx = dy where x > 0, else dy * exp(x / alpha).",
 )
 
 Activation(

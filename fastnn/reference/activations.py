@@ -204,12 +204,11 @@ def _elu(x: Array, alpha: float, scale: float, width: float) -> Array:
     return y
 
 
-def _elu_backward(dy: Array, x: Array, output: bool, alpha: float, scale: float, width: float) -> Array:
-    """On the left, 0 included, the slope is (y + scale * alpha) / width."""
+def _elu_backward(dy: Array, x: Array, alpha: float, scale: float, width: float) -> Array:
+    """On the left, 0 included, the slope is scale * alpha / width * exp(x / width); NaN stays."""
     number = x.dtype.type
-    y = x if output else _elu(x, alpha, scale, width)
-    below = (y + number(scale) * number(alpha)) / number(width)
-    dx: Array = dy * np.where(x <= 0, below, number(scale))
+    below = number(scale) * number(alpha / width) * np.exp(np.where(x > 0, 0, x) / number(width))
+    dx: Array = dy * np.where(x > 0, number(scale), below)
     return dx
 
 
@@ -224,9 +223,9 @@ def elu(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
 
 
 @_elementwise
-def elu_backward(dy: Array, x: Array, alpha: float = 1.0, *, output: bool = False, out: Array | None = None) -> Array:
-    """dx = dy where x > 0, else dy * (y + alpha).  From the output for a positive `alpha`."""
-    return into(out, _elu_backward(dy, x, output, alpha, 1.0, 1.0))
+def elu_backward(dy: Array, x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    """dx = dy where x > 0, else dy * alpha * exp(x)."""
+    return into(out, _elu_backward(dy, x, alpha, 1.0, 1.0))
 
 
 _SELU = {"scale": 1.0507009873554804934193349852946, "alpha": 1.6732632423543772848170429916717}
@@ -242,9 +241,9 @@ def selu(x: Array, *, out: Array | None = None) -> Array:
 
 
 @_elementwise
-def selu_backward(dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Array:
-    """dx = dy * scale where x > 0, else dy * (y + scale * alpha)."""
-    return into(out, _elu_backward(dy, x, output, **_SELU, width=1.0))
+def selu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
+    """dx = dy * scale where x > 0, else dy * scale * alpha * exp(x)."""
+    return into(out, _elu_backward(dy, x, **_SELU, width=1.0))
 
 
 @_elementwise
@@ -257,9 +256,9 @@ def celu(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
 
 
 @_elementwise
-def celu_backward(dy: Array, x: Array, alpha: float = 1.0, *, output: bool = False, out: Array | None = None) -> Array:
-    """dx = dy where x > 0, else dy * (y / alpha + 1).  From the output for a positive `alpha`."""
-    return into(out, _elu_backward(dy, x, output, alpha, 1.0, alpha))
+def celu_backward(dy: Array, x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    """dx = dy where x > 0, else dy * exp(x / alpha)."""
+    return into(out, _elu_backward(dy, x, alpha, 1.0, alpha))
 
 
 def _density(x: Array) -> Array:
