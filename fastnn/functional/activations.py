@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fastnn._core as _core
+from fastnn._aliases import add_aliases
 
 _KERNEL_IDS = {name: index for index, name in enumerate(_core.activation_names())}
 
@@ -53,7 +54,7 @@ _DOC = """{formula}
 Parameters
 ----------
 x : array, float32 or float64, any shape
-{parameters}out : array like `x`, optional
+{parameters}{forms}out : array like `x`, optional
     C-contiguous; receives the result.  May be `x`.
 
 Returns
@@ -76,7 +77,7 @@ dy : array, float32 or float64
     Gradient of the output.
 x : array like `dy`
     Input of `{name}`.
-{parameters}{output}out : array like `dy`, optional
+{parameters}{forms}{output}out : array like `dy`, optional
     C-contiguous; receives the result.  May be `dy` or `x`.
 
 Returns
@@ -112,6 +113,8 @@ class Activation:
         Whether the output determines the gradient.  Default: it never does.
     sign_only : bool
         Whether the sign of the output is then enough.
+    forms : (str, mapping of str to str), optional
+        An argument, and the activations that its words choose; the first is the default, this one.
     """
 
     def __init__(
@@ -124,26 +127,41 @@ class Activation:
         gradient: str,
         from_output: Callable[..., bool] | None = None,
         sign_only: bool = False,
+        forms: tuple[str, Mapping[str, str]] = ("", {}),
     ) -> None:
         self.name = name
         self.layer = layer
         self.defaults = dict(defaults or {})
         parameters = "".join(f"{key} : float, default {value}\n" for key, value in self.defaults.items())
+        self._chooser, self._forms = forms[0], dict(forms[1])
+        words = " ".join(f"{word!r} is `{form}`." for word, form in self._forms.items())
+        chosen = f"{self._chooser} : str, default {next(iter(self._forms))!r}\n    {words}\n" if words else ""
         output = _OUTPUT_DOC if from_output else ""
         refused = ", or `output` where the parameters forbid it" if from_output and self.defaults else ""
         self.forward, self.backward = _core.activation_builtins(
             name,
             self.defaults,
             from_output,
-            _DOC.format(formula=formula, parameters=parameters),
-            _BACKWARD_DOC.format(name=name, gradient=gradient, parameters=parameters, output=output, refused=refused),
+            self._chooser,
+            self._forms,
+            _DOC.format(formula=formula, parameters=parameters, forms=chosen),
+            _BACKWARD_DOC.format(
+                name=name, gradient=gradient, parameters=parameters, forms=chosen, output=output, refused=refused
+            ),
         )
         self._from_output = from_output
         self._sign_only = sign_only
         self.default_spec = _DEFAULT_SPECS[name] = self()
         ACTIVATIONS[name] = self
 
-    def __call__(self, *args: float, **kwargs: float) -> ActivationSpec:
+    def __call__(self, *args: float, **kwargs: Any) -> ActivationSpec:
+        if self._chooser in kwargs:
+            word = kwargs.pop(self._chooser)
+            if word not in self._forms:
+                expected = " or ".join(map(repr, self._forms))
+                raise ValueError(f"{self._chooser}: expected {expected}, got {word!r}")
+            if (form := self._forms[word]) != self.name:
+                return ACTIVATIONS[form](*args, **kwargs)
         if len(args) > len(self.defaults) or not kwargs.keys() <= self.defaults.keys():
             expected = ", ".join(self.defaults) or "none"
             raise TypeError(f"{self.name}: expected the parameters ({expected}), got {args} {kwargs}")
@@ -174,11 +192,11 @@ def resolve(activation: str | ActivationSpec) -> ActivationSpec:
     """Spec of an `activation=` argument."""
     if isinstance(activation, ActivationSpec):
         return activation
-    entry = ACTIVATIONS.get(activation) if isinstance(activation, str) else None
-    if entry is None:
+    spec = _DEFAULT_SPECS.get(activation) if isinstance(activation, str) else None
+    if spec is None:
         names = ", ".join(map(repr, ACTIVATIONS))
         raise ValueError(f"activation: expected None, {names} or a spec from fastnn.act, got {activation!r}")
-    return entry.default_spec
+    return spec
 
 
 Activation(
@@ -244,6 +262,7 @@ Activation(
     layer="GELU",
     formula="y = x * Phi(x) = x * (1 + erf(x / sqrt(2))) / 2, Phi being the normal distribution.",
     gradient="dx = dy * (Phi(x) + x * phi(x)), phi being the density of the normal distribution Phi.",
+    forms=("approximate", {"none": "gelu", "tanh": "gelu_tanh"}),
 )
 
 Activation(
@@ -328,6 +347,7 @@ Activation(
     gradient="dx = 0 where x <= threshold, else dy.",
 )
 
+add_aliases(_DEFAULT_SPECS)
 _FUNCTIONS = {f.__name__: f for entry in ACTIVATIONS.values() for f in (entry.forward, entry.backward)}
 __all__ = sorted(_FUNCTIONS)
 globals().update(_FUNCTIONS)

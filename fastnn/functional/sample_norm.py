@@ -305,10 +305,10 @@ def group_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
 @builtin
 def instance_norm(
     x: Array,
+    *,
     weight: Array | None = None,
     bias: Array | None = None,
     eps: float = 1e-5,
-    *,
     residual: Array | None = None,
     activation: str | ActivationSpec | None = None,
     dropout: float = 0.0,
@@ -325,7 +325,7 @@ def instance_norm(
 
     It is `group_norm` with a group for each channel.  Formula: D. Ulyanov, A. Vedaldi, V. Lempitsky: Instance
     normalization (2016); names and defaults: `torch.nn.functional.instance_norm` with ``use_input_stats=True``, without
-    its running statistics.
+    its running statistics, which come second there; so all but `x` goes by name.
 
     Parameters
     ----------

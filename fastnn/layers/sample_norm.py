@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend
-from fastnn._checks import check_array, check_dtype, check_index, check_number
+from fastnn._checks import check_array, check_dtype, check_index, check_number, check_size
 from fastnn.layers.module import Parameter
 from fastnn.layers.norm import Norm
 
@@ -162,7 +162,7 @@ class ChannelNorm(SampleNorm):
     """Dimensions of the input; 0: any number."""
 
     def __init__(self, channels: int, channel_axis: int, eps: float, affine: bool, dtype: DTypeLike) -> None:
-        self._channels = channels
+        self._channels = channels = check_size("channels", channels, 0)
         self.channel_axis = check_index("channel_axis", channel_axis)
         self._options = {"channel_axis": self.channel_axis}
         super().__init__((channels,), eps, affine, True, dtype)
@@ -219,7 +219,7 @@ class GroupNorm(ChannelNorm):
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        if num_groups < 1 or num_channels % num_groups:
+        if check_size("num_groups", num_groups) > num_channels or num_channels % num_groups:
             raise ValueError(f"num_groups: expected a divisor of num_channels, {num_channels}, got {num_groups}")
         self.num_groups = num_groups
         self.num_channels = num_channels

@@ -136,7 +136,9 @@ def _elementwise(function: _Function) -> _Function:
     """Adds to the docstring of an activation or its gradient what is the same for all."""
     parameters = inspect.signature(function).parameters
     own = "".join(
-        f"    {p.name} : float, default {p.default}\n" for p in parameters.values() if type(p.default) is float
+        f"    {p.name} : {type(p.default).__name__}, default {p.default!r}\n"
+        for p in parameters.values()
+        if type(p.default) in (float, str)
     )
     if "dy" in parameters:
         first, places = "dy", "`dy` or `x`"
@@ -288,17 +290,21 @@ def _distribution(x: Array) -> Array:
 
 
 @_elementwise
-def gelu(x: Array, *, out: Array | None = None) -> Array:
+def gelu(x: Array, *, approximate: str = "none", out: Array | None = None) -> Array:
     """y = x * Phi(x) = x * (1 + erf(x / sqrt(2))) / 2, Phi being the normal distribution.
 
     D. Hendrycks, K. Gimpel: Gaussian error linear units (arXiv:1606.08415).
     """
+    if approximate == "tanh":
+        return gelu_tanh(x, out=out)
     return into(out, np.where(x > 20000, x, _finite(x) * _distribution(_finite(x))))
 
 
 @_elementwise
-def gelu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
+def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", out: Array | None = None) -> Array:
     """dx = dy * (Phi(x) + x * phi(x)), phi being the density of the normal distribution Phi."""
+    if approximate == "tanh":
+        return gelu_tanh_backward(dy, x, out=out)
     x = _finite(x)
     return into(out, dy * (_distribution(x) + x * _density(x)))
 
