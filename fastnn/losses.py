@@ -23,6 +23,7 @@ __all__ = [
     "SmoothL1Loss",
 ]
 
+
 class Loss:
     """Base of all losses; loss and gradient come out of one pass.
 

@@ -83,6 +83,8 @@ class RegressionBins:
         # The number itself is an edge, and so is the next target; at the low end nothing lies below.
         after = np.searchsorted(values := np.unique(targets), edges[(counts > 1) | (edges == low)], side="right")
         inner = np.union1d(edges[edges > low], values[after[after < values.size]])
+        if self.strategy == "quantile":  # one edge between two targets is enough
+            inner = inner[np.unique(np.searchsorted(values, inner), return_index=True)[1]]
         self.edges = np.concatenate([[low], inner, [high]])
         self.centers = self.edges[:-1] / 2 + self.edges[1:] / 2
         labels = self.encode(targets)

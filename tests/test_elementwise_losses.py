@@ -61,7 +61,7 @@ def test_regression_losses_of_torch_at_special_values(name: str, namespace: Any)
 def test_weights_broadcast(shape: tuple[int, ...], dtype: Any) -> None:
     rng = np.random.default_rng(0)
     x, target, out = (rng.standard_normal((3, 5, 7)).astype(dtype) for _ in range(3))
-    given = (0.5 + rng.random(shape)).astype(dtype)
+    given = np.asarray(0.5 + rng.random(shape), dtype)
     whole = np.broadcast_to(given, x.shape).copy()
     for name in ("weight", "pos_weight"):
         for reduction in ("mean", "none"):

@@ -298,7 +298,7 @@ def test_dropout_in_eval_mode_is_the_identity_and_draws_nothing():
 )
 def test_dropout_layers_are_the_functions(layer, shape, op):
     x, dy = random(*shape), random(*shape, seed=1)
-    expected, saved = getattr(F, op)(x, 0.4, rng=fnn.Generator(9))
+    expected, saved = getattr(F, op)(x, 0.4, True, rng=fnn.Generator(9))
     np.testing.assert_array_equal(layer(x), expected)
     np.testing.assert_array_equal(layer.backward(dy), F.dropout_backward(dy, saved))
     assert isinstance(layer, layers.Stochastic) and repr(layer).endswith("(0.4)")

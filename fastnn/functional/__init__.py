@@ -2,12 +2,12 @@
 
 Arrays are float32 or float64.  Inputs may be strided or read-only; `out` must be C-contiguous.  Producers
 (`bias_act`, the norms, `dropout`, `maxout`, `conv2d`, `max_pool2d`) return ``(y, saved)``; losses return
-``(loss, gradient)``.  The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has the
-same functions in plain NumPy.
+``(loss, gradient)``.  The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has
+the same functions in plain NumPy.
 
 Names, order and defaults of arguments are those of `torch.nn.functional`, without ``inplace`` (`out` may be `x`), and
-``size_average`` and ``reduce``, which PyTorch deprecates.  What PyTorch does not have goes by name.  PyTorch's ``input``,
-``target`` and ``dim`` are taken as names of the first argument, of labels and of `axis`.  `cross_entropy` is
+``size_average`` and ``reduce``, which PyTorch deprecates.  What PyTorch does not have goes by name.  Its names
+``input``, ``target`` and ``dim`` are taken for the first argument, for labels and for `axis`.  `cross_entropy` is
 `softmax_cross_entropy`, `swish` is `silu`.
 """
 

@@ -72,7 +72,7 @@ def multi_margin_loss(
     *,
     out: Array | None = None,
 ) -> tuple[Any, Array]:
-    """Multi-class hinge loss divided by the number of classes, and its gradient; `torch.nn.functional.multi_margin_loss`.
+    """Multi-class hinge loss over the number of classes, and its gradient; `torch.nn.functional.multi_margin_loss`.
 
     `hinge_loss` with ``over_classes="mean"``.
 
