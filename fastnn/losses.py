@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -320,6 +321,8 @@ class HingeLoss(Loss):
         if p not in (1, 2):
             raise ValueError(f"p: expected 1 or 2, got {p!r}")
         check_number("margin", margin)
+        if not math.isfinite(margin):
+            raise ValueError(f"margin: expected a finite number, got {margin}")
         self.p = p
         self.margin = margin
         self.weight = weight

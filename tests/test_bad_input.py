@@ -366,6 +366,7 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
         for s in (-0.1, 1.1, np.nan)
     ),
     (lambda a: F.softmax_cross_entropy(a.x, a.labels, reduction="average"), ValueError, "reduction"),
+    (lambda a: F.hinge_loss(a.x, a.labels, margin=np.nan), ValueError, "margin"),
     (lambda a: F.nll_loss(a.x, a.labels, reduction=None), ValueError, "reduction"),
     (lambda a: F.nll_loss(a.x, a.labels + 1), ValueError, "labels"),
     (lambda a: F.nll_loss(a.x, a.labels - 101), ValueError, "labels"),

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <string>
 
 #include "../memory.hpp"
@@ -21,6 +22,8 @@ py::object margin_loss(const Arguments& a, bool mean, int out_) {
   const index p = a.integer(p_);
   if (p != 1 && p != 2) throw py::value_error("p: expected 1 or 2, got " + std::to_string(p));
   const double margin = a.number(margin_);
+  if (!std::isfinite(margin))
+    throw py::value_error("margin: expected a finite number, got " + std::string(py::repr(a[margin_])));
   const Reduction reduction = reduction_in(a, reduction_);
   const Array scores = in(a[scores_], "scores");
   if (scores.ndim() != 2)

@@ -12,6 +12,7 @@ from typing import Any
 
 import fastnn._core as _core
 from fastnn._aliases import add_aliases
+from fastnn._checks import check_number
 
 _KERNEL_IDS = {name: index for index, name in enumerate(_core.activation_names())}
 
@@ -168,6 +169,8 @@ class Activation:
         if twice := [key for key in list(self.defaults)[: len(args)] if key in kwargs]:
             raise TypeError(f"{self.name}: expected one value of {twice[0]}, got two")
         params = {**self.defaults, **dict(zip(self.defaults, args, strict=False)), **kwargs}
+        for key, value in params.items():
+            check_number(key, value)
         params = {key: float(value) for key, value in params.items()}
         p0, p1 = (*params.values(), 0.0, 0.0)[:2]
         from_output = self._from_output is not None and self._from_output(**params)

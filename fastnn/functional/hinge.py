@@ -36,6 +36,7 @@ def hinge_loss(
     p : {1, 2}, default 1
         2: the squared hinge loss.
     margin : float, default 1.0
+        Finite.
     weight : (C,) array of the type of `scores`, optional
         What a row counts, by its label.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -57,7 +58,8 @@ def hinge_loss(
     TypeError
         For scores that are not float32 or float64, or labels that are not integers.
     ValueError
-        For wrong shapes, a label out of range, another `p`, `reduction` or `over_classes`, or an unsuitable `out`.
+        For wrong shapes, a label out of range, another `p`, `reduction` or `over_classes`, a `margin` that is not
+        finite, or an unsuitable `out`.
     """
 
 
@@ -84,6 +86,7 @@ def multi_margin_loss(
     p : {1, 2}, default 1
         2: the squared hinge loss.
     margin : float, default 1.0
+        Finite.
     weight : (C,) array of the type of `scores`, optional
         What a row counts, by its label.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -103,5 +106,6 @@ def multi_margin_loss(
     TypeError
         For scores that are not float32 or float64, or labels that are not integers.
     ValueError
-        For wrong shapes, a label out of range, another `p` or `reduction`, or an unsuitable `out`.
+        For wrong shapes, a label out of range, another `p` or `reduction`, a `margin` that is not finite, or an
+        unsuitable `out`.
     """

@@ -162,7 +162,7 @@ class ChannelNorm(SampleNorm):
     """Dimensions of the input; 0: any number."""
 
     def __init__(self, channels: int, channel_axis: int, eps: float, affine: bool, dtype: DTypeLike) -> None:
-        self._channels = channels = check_size("channels", channels, 0)
+        self._channels = channels
         self.channel_axis = check_index("channel_axis", channel_axis)
         self._options = {"channel_axis": self.channel_axis}
         super().__init__((channels,), eps, affine, True, dtype)
@@ -219,7 +219,8 @@ class GroupNorm(ChannelNorm):
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        if check_size("num_groups", num_groups) > num_channels or num_channels % num_groups:
+        num_channels, num_groups = check_size("num_channels", num_channels, 0), check_size("num_groups", num_groups)
+        if num_channels % num_groups:
             raise ValueError(f"num_groups: expected a divisor of num_channels, {num_channels}, got {num_groups}")
         self.num_groups = num_groups
         self.num_channels = num_channels
@@ -244,7 +245,7 @@ class InstanceNorm(ChannelNorm):
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        self.num_features = num_features
+        self.num_features = num_features = check_size("num_features", num_features, 0)
         super().__init__(num_features, channel_axis, eps, affine, dtype)
 
     def __repr__(self) -> str:
