@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         L1Loss,
         Loss,
         MSELoss,
+        MultiMarginLoss,
         NLLLoss,
         SmoothL1Loss,
     )
@@ -130,6 +131,7 @@ _HOMES = {
         "L1Loss",
         "Loss",
         "MSELoss",
+        "MultiMarginLoss",
         "NLLLoss",
         "SmoothL1Loss",
     ),
@@ -171,6 +173,7 @@ __all__ = [
     "MaxPool2d",
     "Maxout",
     "Module",
+    "MultiMarginLoss",
     "NLLLoss",
     "PReLU",
     "Parameter",

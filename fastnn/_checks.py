@@ -9,7 +9,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["check_array", "check_dtype", "check_index", "check_number", "check_saved"]
+__all__ = [
+    "REDUCTIONS",
+    "check_array",
+    "check_dtype",
+    "check_factor",
+    "check_image_axis",
+    "check_index",
+    "check_number",
+    "check_pair",
+    "check_saved",
+    "check_size",
+    "check_word",
+]
+
+
+REDUCTIONS = ("mean", "sum", "none")
+"""What may become of the losses of a batch."""
+
+
+def check_factor(dloss: Any, dtype: DTypeLike, *shapes: tuple[int, ...]) -> np.ndarray[Any, np.dtype[Any]]:
+    """`dloss` as an array of `dtype`; ValueError for what is neither a number nor of one of `shapes`."""
+    factor = np.asarray(dloss, dtype)
+    if factor.shape not in ((), *shapes):
+        expected = "".join(f"shape {shape} or " for shape in shapes)
+        raise ValueError(f"dloss: expected {expected}a number, got shape {factor.shape}")
+    return factor
 
 
 def check_number(name: str, value: Any) -> None:
@@ -27,6 +52,37 @@ def check_index(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+
+
+def check_size(name: str, value: Any, least: int = 1) -> int:
+    """`value` as an int; ValueError for less than `least`."""
+    if (size := check_index(name, value)) < least:
+        raise ValueError(f"{name}: expected at least {least}, got {value}")
+    return size
+
+
+def check_pair(name: str, value: Any, least: int) -> tuple[int, int]:
+    """Height and width, of an integer or a pair of them; ValueError for less than `least`."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    numbers = tuple(check_index(name, number) for number in pair)
+    if len(numbers) != 2 or min(numbers) < least:
+        raise ValueError(f"{name}: expected an integer >= {least} or a pair of them, got {value!r}")
+    return numbers[0], numbers[1]
+
+
+def check_image_axis(axis: Any) -> int:
+    """The channel axis of images, -3, -1, 1 or 3."""
+    if axis not in (1, -3, -1, 3):
+        raise ValueError(f"channel_axis: expected 1 for (N, C, H, W) or -1 for (N, H, W, C), got {axis!r}")
+    return check_index("channel_axis", axis)
+
+
+def check_word(name: str, value: Any, *words: str) -> str:
+    """`value`; ValueError for what is none of `words`."""
+    if value not in words:
+        expected = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return str(value)
 
 
 def check_array(name: str, value: Any) -> None:

@@ -29,7 +29,13 @@ Array: TypeAlias = NDArray[Any]
 
 def activation_names() -> tuple[str, ...]: ...
 def activation_builtins(
-    name: str, defaults: dict[str, float], from_output: Callable[..., bool] | None, doc: str, backward_doc: str
+    name: str,
+    defaults: dict[str, float],
+    from_output: Callable[..., bool] | None,
+    chooser: str,
+    forms: dict[str, str],
+    doc: str,
+    backward_doc: str,
 ) -> tuple[Callable[..., Array], Callable[..., Array]]: ...
 def builtin(name: str, parameters: Sequence[str], positional: int, defaults: dict[str, Any], doc: str) -> Any: ...
 def builtin_names() -> list[str]: ...

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fastnn._aliases import add_aliases
 from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
 
-__all__ = ["ActivationSpec", *ACTIVATIONS]
+_ENTRIES = dict(ACTIVATIONS)
+add_aliases(_ENTRIES)
+
+__all__ = ["ActivationSpec", *_ENTRIES]
 
 
 def __getattr__(name: str) -> Callable[..., ActivationSpec]:
     try:
-        return ACTIVATIONS[name]
+        return _ENTRIES[name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no activation {name!r}") from None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn import _backend
+from fastnn._checks import REDUCTIONS, check_factor, check_index, check_number, check_word
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -17,11 +19,10 @@ __all__ = [
     "L1Loss",
     "Loss",
     "MSELoss",
+    "MultiMarginLoss",
     "NLLLoss",
     "SmoothL1Loss",
 ]
-
-REDUCTIONS = ("mean", "sum", "none")
 
 
 class Loss:
@@ -42,9 +43,7 @@ class Loss:
     """
 
     def __init__(self, reduction: str = "mean") -> None:
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction: expected one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
-        self.reduction = reduction
+        self.reduction = check_word("reduction", reduction, *REDUCTIONS)
         self._dinput: NDArray[Any] | None = None
         self._loss_shape: tuple[int, ...] = ()
 
@@ -101,9 +100,7 @@ class Loss:
         if self._dinput is None:
             raise RuntimeError("backward: expected a call loss_fn(input, target) before each backward, got none")
         if dloss is not None:
-            factor, shape = np.asarray(dloss, self._dinput.dtype), self._loss_shape
-            if factor.shape not in ((), shape):
-                raise ValueError(f"dloss: expected shape {shape} or a number, got shape {factor.shape}")
+            factor = check_factor(dloss, self._dinput.dtype, self._loss_shape)
             if 0 < factor.ndim < self._dinput.ndim:  # one loss for all classes, which lie along axis 1
                 factor = np.expand_dims(factor, 1)
             np.multiply(self._dinput, factor, out=self._dinput)
@@ -120,7 +117,7 @@ class _ClassLoss(Loss):
     def __init__(self, weight: NDArray[Any] | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.weight = weight
-        self.ignore_index = ignore_index
+        self.ignore_index = check_index("ignore_index", ignore_index)
 
 
 class CrossEntropyLoss(_ClassLoss):
@@ -153,13 +150,14 @@ class CrossEntropyLoss(_ClassLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight, ignore_index, reduction)
+        check_number("label_smoothing", label_smoothing)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing: expected 0 <= label_smoothing <= 1, got {label_smoothing!r}")
         self.label_smoothing = label_smoothing
 
     def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         loss, dinput = _backend.ops.softmax_cross_entropy(
-            input, target, self.weight, self.ignore_index, self.label_smoothing, self.reduction
+            input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
         )
         return loss, dinput
 
@@ -227,6 +225,7 @@ class SmoothL1Loss(Loss):
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
+        check_number("beta", beta)
         if not beta >= 0:
             raise ValueError(f"beta: expected a number of at least 0, got {beta!r}")
         self.beta = beta
@@ -250,6 +249,7 @@ class HuberLoss(Loss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
+        check_number("delta", delta)
         if not delta > 0:
             raise ValueError(f"delta: expected a positive number, got {delta!r}")
         self.delta = delta
@@ -267,11 +267,11 @@ class BCEWithLogitsLoss(Loss):
 
     Parameters
     ----------
-    weight : array like the logits, or (C,) array, optional
-        What each element counts, or each channel of the last axis.
+    weight : array whose shape broadcasts to that of the logits, optional
+        What each element counts; (C,): each channel of the last axis.
     reduction : {"mean", "sum", "none"}, default "mean"
-    pos_weight : (C,) array, optional
-        What positive targets count.
+    pos_weight : array whose shape broadcasts to that of the logits, optional
+        What positive targets count; (C,): those of each channel.
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class HingeLoss(Loss):
         What a row counts, by its label.
     reduction : {"mean", "sum", "none"}, default "mean"
     over_classes : {"sum", "mean"}, default "sum"
-        "mean" gives `torch.nn.MultiMarginLoss`, whose terms are divided by C.
+        "mean" gives `MultiMarginLoss`, whose terms are divided by C.
     """
 
     def __init__(
@@ -314,20 +314,43 @@ class HingeLoss(Loss):
         margin: float = 1.0,
         weight: NDArray[Any] | None = None,
         reduction: str = "mean",
+        *,
         over_classes: str = "sum",
     ) -> None:
         super().__init__(reduction)
         if p not in (1, 2):
             raise ValueError(f"p: expected 1 or 2, got {p!r}")
-        if over_classes not in ("sum", "mean"):
-            raise ValueError(f"over_classes: expected 'sum' or 'mean', got {over_classes!r}")
+        check_number("margin", margin)
+        if not math.isfinite(margin):
+            raise ValueError(f"margin: expected a finite number, got {margin}")
         self.p = p
         self.margin = margin
         self.weight = weight
-        self.over_classes = over_classes
+        self.over_classes = check_word("over_classes", over_classes, "sum", "mean")
 
     def _loss(self, input: NDArray[Any], target: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         loss, dinput = _backend.ops.hinge_loss(
             input, target, self.p, self.margin, self.weight, self.reduction, over_classes=self.over_classes
         )
         return loss, dinput
+
+
+class MultiMarginLoss(HingeLoss):
+    """Multi-class hinge loss divided by the number of classes, as `torch.nn.MultiMarginLoss`.
+
+    `HingeLoss` with ``over_classes="mean"``.
+
+    Parameters
+    ----------
+    p : {1, 2}, default 1
+        2: the squared hinge loss.
+    margin : float, default 1.0
+    weight : (C,) array, optional
+        What a row counts, by its label.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    """
+
+    def __init__(
+        self, p: int = 1, margin: float = 1.0, weight: NDArray[Any] | None = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__(p, margin, weight, reduction, over_classes="mean")

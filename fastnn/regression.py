@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastnn._checks import check_size, check_word
+
 __all__ = ["RegressionBins"]
 
 
@@ -26,7 +28,9 @@ class RegressionBins:
     Attributes
     ----------
     edges : (B + 1,) float64 array
-        Set by `fit`.  Quantiles that are equal make one edge, so there may be fewer bins, B, than asked for.
+        Set by `fit`, ascending.  A number at which quantiles coincide, as zero where most targets are 0, has a bin of
+        its own, so there may be fewer bins, B, than asked for, but at least two.  The last two edges are equal where
+        that number is the largest.
     centers : (B,) float64 array
         The mean of the targets in each bin; the middle of a bin that has none.
     n_classes : int
@@ -40,12 +44,8 @@ class RegressionBins:
     """
 
     def __init__(self, n_bins: int, strategy: str = "quantile") -> None:
-        if n_bins < 2:
-            raise ValueError(f"n_bins: expected at least 2, got {n_bins}")
-        if strategy not in ("quantile", "uniform"):
-            raise ValueError(f"strategy: expected 'quantile' or 'uniform', got {strategy!r}")
-        self.n_bins = n_bins
-        self.strategy = strategy
+        self.n_bins = check_size("n_bins", n_bins, 2)
+        self.strategy = check_word("strategy", strategy, "quantile", "uniform")
         self.edges: NDArray[np.float64] = np.empty(0)
         self.centers: NDArray[np.float64] = np.empty(0)
 
@@ -67,22 +67,30 @@ class RegressionBins:
         Raises
         ------
         ValueError
-            For targets that are not finite, or all the same.
+            For targets that are not finite, or all the same, or whose range float64 does not hold.
         """
         targets = self._numbers(y)
-        shares = np.linspace(0, 1, self.n_bins + 1)
         if not targets.size or targets.min() == targets.max():
             raise ValueError("y: expected at least two different targets, got fewer")
-        if self.strategy == "quantile":
-            self.edges = np.unique(np.quantile(targets, shares))
-        else:
-            self.edges = targets.min() + (targets.max() - targets.min()) * shares
-            self.edges[-1] = targets.max()
-        self.centers = (self.edges[:-1] + self.edges[1:]) / 2
+        low, high = targets.min(), targets.max()
+        with np.errstate(over="ignore"):
+            width = high - low
+        if not np.isfinite(width):
+            raise ValueError(f"y: expected targets whose range is finite, got {low} to {high}")
+        shares = np.linspace(0, 1, self.n_bins + 1)
+        wanted = np.quantile(targets, shares) if self.strategy == "quantile" else low + width * shares
+        edges, counts = np.unique(wanted[1:-1], return_counts=True)
+        # The number itself is an edge, and so is the next target; at the low end nothing lies below.
+        after = np.searchsorted(values := np.unique(targets), edges[(counts > 1) | (edges == low)], side="right")
+        inner = np.union1d(edges[edges > low], values[after[after < values.size]])
+        if self.strategy == "quantile":  # one edge between two targets is enough
+            inner = inner[np.unique(np.searchsorted(values, inner), return_index=True)[1]]
+        self.edges = np.concatenate([[low], inner, [high]])
+        self.centers = self.edges[:-1] / 2 + self.edges[1:] / 2
         labels = self.encode(targets)
         counts = np.bincount(labels, minlength=self.n_classes)
-        sums = np.bincount(labels, targets, self.n_classes)
-        np.divide(sums, counts, out=self.centers, where=counts > 0)
+        means = np.bincount(labels, targets / counts[labels], self.n_classes)
+        np.copyto(self.centers, means, where=counts > 0)
         return self
 
     def encode(self, y: ArrayLike) -> NDArray[np.int64]:

@@ -136,7 +136,7 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: group_norm(a, x=a.integers), TypeError, "x"),
     (lambda a: group_norm(a, num_groups=1.5), TypeError, "num_groups"),
     (lambda a: F.rms_norm(a.x, 4, eps="small"), TypeError, "eps"),
-    (lambda a: F.instance_norm(a.x, a.weight.astype(np.float64)), TypeError, "weight"),
+    (lambda a: F.instance_norm(a.x, weight=a.weight.astype(np.float64)), TypeError, "weight"),
     (lambda a: F.dropout(a.integers), TypeError, "x"),
     (lambda a: dropout_backward(a, dy=a.wide), TypeError, "dy"),
     (lambda a: dropout_backward(a, dy=[1.0]), TypeError, "dy"),
@@ -366,6 +366,7 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
         for s in (-0.1, 1.1, np.nan)
     ),
     (lambda a: F.softmax_cross_entropy(a.x, a.labels, reduction="average"), ValueError, "reduction"),
+    (lambda a: F.hinge_loss(a.x, a.labels, margin=np.nan), ValueError, "margin"),
     (lambda a: F.nll_loss(a.x, a.labels, reduction=None), ValueError, "reduction"),
     (lambda a: F.nll_loss(a.x, a.labels + 1), ValueError, "labels"),
     (lambda a: F.nll_loss(a.x, a.labels - 101), ValueError, "labels"),
@@ -445,7 +446,15 @@ def test_message_has_expected_and_got() -> None:
 def test_every_integer_type_is_a_label(kind: str) -> None:
     logits = np.random.default_rng(0).standard_normal((3, 4))
     labels = np.array([3, 0, 2])
-    assert F.softmax_cross_entropy(logits, labels.astype(kind))[0] == F.softmax_cross_entropy(logits, labels)[0]
+    for loss in (F.softmax_cross_entropy, F.nll_loss, F.hinge_loss):
+        assert loss(logits, labels.astype(kind))[0] == loss(logits, labels)[0]
+
+
+def test_large_unsigned_labels_do_not_wrap_around() -> None:
+    labels = np.array([0, 2**64 - 100], np.uint64)  # the second is -100 as int64: ignored
+    for loss in (F.softmax_cross_entropy, F.nll_loss, F.hinge_loss):
+        with pytest.raises(ValueError, match=r"labels: expected integers below 2\*\*63, got larger ones"):
+            loss(np.zeros((2, 4)), labels)
 
 
 def test_one_image_is_enough_for_batch_norm() -> None:

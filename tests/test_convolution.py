@@ -202,7 +202,26 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: F.conv2d(IMAGES, WEIGHT[:3, :, :1, :1], out=IMAGES), ValueError, "out"),
     (lambda: F.conv2d_backward(IMAGES, F.conv2d(IMAGES, WEIGHT)[1]), ValueError, "dy"),
     (lambda: F.conv2d_backward(IMAGES, F.max_pool2d(IMAGES, 2)[1]), TypeError, "saved"),
-    (lambda: layers.Conv2d(0, 3, 3), ValueError, "in_channels, out_channels"),
+    (lambda: layers.Conv2d(0, 3, 3), ValueError, "in_channels"),
+    (lambda: layers.Conv2d(3, 3.0, 3), TypeError, "out_channels"),
+    (lambda: layers.Conv2d(3, 3, 3, stride=0), ValueError, "stride"),
+    (lambda: layers.Conv2d(3, 3, 3, padding=(0, -1)), ValueError, "padding"),
+    (lambda: layers.Conv2d(3, 3, 3, dilation=1.5), TypeError, "dilation"),
+    (lambda: layers.Conv2d(3, 3, 3, channel_axis=2), ValueError, "channel_axis"),
+    *(
+        entry
+        for pool in (layers.MaxPool2d, layers.AvgPool2d)
+        for entry in (
+            (lambda pool=pool: pool(0), ValueError, "kernel_size"),
+            (lambda pool=pool: pool(2.0), TypeError, "kernel_size"),
+            (lambda pool=pool: pool((2, 2, 2)), ValueError, "kernel_size"),
+            (lambda pool=pool: pool(2, 0), ValueError, "stride"),
+            (lambda pool=pool: pool(2, padding=-1), ValueError, "padding"),
+            (lambda pool=pool: pool((2, 1), padding=1), ValueError, "padding"),
+            (lambda pool=pool: pool(2, channel_axis=0), ValueError, "channel_axis"),
+        )
+    ),
+    (lambda: layers.GlobalAvgPool2d(channel_axis=0), ValueError, "channel_axis"),
     (lambda: layers.Conv2d(3, 3, (3, 0)), ValueError, "kernel_size"),
     (lambda: layers.Conv2d(3, 3, 3, dtype=int), TypeError, "dtype"),
     (lambda: layers.Conv2d(4, 3, 3)(IMAGES), ValueError, "x"),

@@ -56,6 +56,30 @@ def test_regression_losses_of_torch_at_special_values(name: str, namespace: Any)
     np.testing.assert_allclose(dx, wanted, rtol=1e-15)
 
 
+@DTYPES
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (5, 1), (1, 7), (7,), (3, 1, 1), (3, 1, 7), (3, 5, 1), (3, 5, 7)])
+def test_weights_broadcast(shape: tuple[int, ...], dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, target, out = (rng.standard_normal((3, 5, 7)).astype(dtype) for _ in range(3))
+    given = np.asarray(0.5 + rng.random(shape), dtype)
+    whole = np.broadcast_to(given, x.shape).copy()
+    for name in ("weight", "pos_weight"):
+        for reduction in ("mean", "none"):
+            got = F.binary_cross_entropy_with_logits(x, target, reduction=reduction, **{name: given})
+            want = F.binary_cross_entropy_with_logits(x, target, reduction=reduction, **{name: whole})
+            assert np.array_equal(got[0], want[0]) and np.array_equal(got[1], want[1])
+        with pytest.raises(ValueError, match="out: expected memory of its own"):
+            part = np.broadcast_to(out[..., :1], x.shape)  # a copy of what `out` writes
+            F.binary_cross_entropy_with_logits(x, target, out=out, **{name: part})
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 7, 1), (3, 5, 2), (1, 3, 5, 7), (0,), (1, 1, 1, 1)])
+def test_weights_that_do_not_broadcast(shape: tuple[int, ...]) -> None:
+    x = np.zeros((3, 5, 7))
+    with pytest.raises(ValueError, match=r"pos_weight: expected a shape that broadcasts to \(3, 5, 7\), got \("):
+        F.binary_cross_entropy_with_logits(x, x, pos_weight=np.ones(shape))
+
+
 @NAMESPACES
 def test_binary_cross_entropy_of_torch(namespace: Any) -> None:
     loss_of, arguments = namespace.binary_cross_entropy_with_logits, (GOLDEN["logits"], GOLDEN["labels"])

@@ -102,6 +102,7 @@ def test_what_is_no_tree_is_refused(tree: Any, error: Any, match: str) -> None:
         {"counts": -np.ones(37)},
         {"counts": np.full(37, np.nan)},
         {"tree": (0, 1), "counts": np.ones(37)},
+        {"reduction": "average"},
     ],
 )
 def test_bad_arguments(options: dict[str, Any]) -> None:
@@ -149,6 +150,21 @@ def test_gradients_are_dense_once_and_accumulate() -> None:
     out(h, labels)
     out.backward(accumulate=True)
     assert np.array_equal(out.weight.grad[nodes], 2 * dweight)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_reductions_and_the_gradient_of_the_loss(reduction: str) -> None:
+    out = layer(reduction=reduction)
+    h, labels = data(samples=3)
+    loss, dh, nodes, dweight, dbias = out.forward(h, labels)
+    losses = -out.log_prob(h)[np.arange(3), labels]
+    np.testing.assert_allclose(loss, losses if reduction == "none" else getattr(losses, reduction)(), rtol=1e-12)
+    out(h, labels)
+    with pytest.raises(ValueError, match=r"dloss: expected a number, got shape \(3,\)"):
+        out.backward(np.ones(3))  # type: ignore[arg-type]
+    assert np.array_equal(out.backward(0.5), dh / 2)  # nothing was lost
+    assert out.weight.grad is not None and out.bias.grad is not None
+    assert np.array_equal(out.weight.grad[nodes], dweight / 2) and np.array_equal(out.bias.grad[nodes], dbias / 2)
 
 
 def test_learns_and_predicts() -> None:

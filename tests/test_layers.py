@@ -298,7 +298,7 @@ def test_dropout_in_eval_mode_is_the_identity_and_draws_nothing():
 )
 def test_dropout_layers_are_the_functions(layer, shape, op):
     x, dy = random(*shape), random(*shape, seed=1)
-    expected, saved = getattr(F, op)(x, 0.4, rng=fnn.Generator(9))
+    expected, saved = getattr(F, op)(x, 0.4, True, rng=fnn.Generator(9))
     np.testing.assert_array_equal(layer(x), expected)
     np.testing.assert_array_equal(layer.backward(dy), F.dropout_backward(dy, saved))
     assert isinstance(layer, layers.Stochastic) and repr(layer).endswith("(0.4)")
@@ -533,3 +533,34 @@ def test_a_pass_ends_where_it_began():
         y = layer(x)
     with pytest.raises(TypeError, match=r"saved: expected what .*bias_act has kept, got .*reference\.base\.Saved"):
         layer.backward(y)
+
+
+@pytest.mark.parametrize(
+    ("make", "exception", "name"),
+    [
+        (lambda: layers.BatchNorm1d(3.0), TypeError, "num_features"),
+        (lambda: layers.BatchNorm1d(-1), ValueError, "num_features"),
+        (lambda: layers.BatchNorm2d(3, eps=np.nan), ValueError, "eps"),
+        (lambda: layers.BatchNorm2d(3, momentum=1.5), ValueError, "momentum"),
+        (lambda: layers.InstanceNorm1d(2.5), TypeError, "num_features"),
+        (lambda: layers.InstanceNorm2d(3, eps=np.nan), ValueError, "eps"),
+        (lambda: layers.GroupNorm(0, 4), ValueError, "num_groups"),
+        (lambda: layers.GroupNorm(2, 4.0), TypeError, "num_channels"),
+        (lambda: layers.GroupNorm(3, 4), ValueError, "num_groups"),
+        (lambda: layers.Linear(2.5, 3), TypeError, "in_features"),
+        (lambda: layers.Linear(2, 0), ValueError, "out_features"),
+        (lambda: layers.PReLU(0), ValueError, "num_parameters"),
+        (lambda: layers.PReLU(1, np.nan), ValueError, "init"),
+        (lambda: layers.Dropout2d(0.5, channel_axis="last"), TypeError, "channel_axis"),
+        (lambda: layers.LeakyReLU("steep"), TypeError, "negative_slope"),
+        (lambda: fnn.CrossEntropyLoss(ignore_index=1.5), TypeError, "ignore_index"),
+        (lambda: fnn.CrossEntropyLoss(label_smoothing="much"), TypeError, "label_smoothing"),
+        (lambda: fnn.SmoothL1Loss(beta="small"), TypeError, "beta"),
+        (lambda: fnn.HuberLoss(delta=np.nan), ValueError, "delta"),
+        (lambda: fnn.HingeLoss(margin=np.nan), ValueError, "margin"),
+        (lambda: fnn.HierarchicalSoftmax(3, 2.5), TypeError, "n_classes"),
+    ],
+)
+def test_constructors_refuse_impossible_numbers(make, exception, name):
+    with pytest.raises(exception, match=f"^{name}: expected"):
+        make()

@@ -63,7 +63,7 @@ def test_runs_on_the_reference():
 def test_options_reach_the_function():
     weight = np.arange(1, 6, dtype=np.float32)
     loss_fn = fnn.CrossEntropyLoss(weight, ignore_index=2, reduction="sum", label_smoothing=0.1)
-    want, dlogits = F.softmax_cross_entropy(LOGITS, LABELS, weight, 2, 0.1, "sum")
+    want, dlogits = F.softmax_cross_entropy(LOGITS, LABELS, weight, 2, "sum", 0.1)
     assert loss_fn(LOGITS, LABELS) == want
     np.testing.assert_array_equal(loss_fn.backward(), dlogits)
     loss_fn = fnn.NLLLoss(weight, 2, "none")

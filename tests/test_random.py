@@ -175,14 +175,14 @@ def test_decisions_about_channels_do_not_depend_on_the_layout() -> None:
 def test_alpha_dropout_keeps_mean_and_variance(p: float) -> None:
     n = 1_000_000
     x = np.random.default_rng(1).standard_normal(n)
-    y, _ = F.alpha_dropout(x, p, rng=random.Generator(4))
+    y, _ = F.alpha_dropout(x, p, True, rng=random.Generator(4))
     assert abs(y.mean()) < 5 / np.sqrt(n)
     assert abs(y.var() - 1) < 5 * np.sqrt((y**4).mean() / n)
 
 
 def test_alpha_dropout_is_that_of_torch() -> None:
     """Its numbers for p = 0.5: those kept are 0.886404894666 * x + 0.779193930518, others -0.779193930518."""
-    y, saved = F.alpha_dropout(np.array([0.0, 1.0] * 50), 0.5, rng=random.Generator(4))
+    y, saved = F.alpha_dropout(np.array([0.0, 1.0] * 50), 0.5, True, rng=random.Generator(4))
     kept = F.dropout_backward(np.ones(100), saved)
     assert set(np.round(kept, 12)) == {0.0, 0.886404894666}
     expected = np.where(kept > 0, np.array([0.0, 1.0] * 50) * 0.886404894666 + 0.779193930518, -0.779193930518)
@@ -276,13 +276,14 @@ def test_every_call_draws_one_position() -> None:
     F.bias_act(x, dropout=0.5, rng=rng)
     F.batch_norm(x, training=True, dropout=0.5, rng=rng)
     F.dropout2d(np.ones((2, 3, 1, 1)), rng=rng)
-    F.alpha_dropout(x, rng=rng)
+    F.alpha_dropout(x, training=True, rng=rng)
     F.gaussian_noise(x, rng=rng)
     rng.normal(3)
     assert rng.position == 47
     F.dropout(x, 0.0, rng=rng)
     F.dropout(x, 0.5, False, inverted=False, rng=rng)
-    F.alpha_dropout(x, 0.0, rng=rng)
+    F.alpha_dropout(x, 0.0, True, rng=rng)
+    F.alpha_dropout(x, rng=rng)  # as in torch, unlike the others
     F.gaussian_noise(x, training=False, rng=rng)
     F.bias_act(x, rng=rng)
     assert rng.position == 47

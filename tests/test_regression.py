@@ -43,7 +43,39 @@ def test_equal_quantiles_make_fewer_bins() -> None:
     assert stars.decode(np.eye(5)).tolist() == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("strategy", ["quantile", "uniform"])
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0] * 90 + list(range(1, 11)),
+        [-1] * 5 + [0] * 90 + list(range(1, 6)),
+        list(range(10)) + [10] * 90,
+        [0] * 99 + [1],
+        [0] + [1] * 99,
+        [0, 1],
+        [1.0, np.nextafter(1.0, 2)],
+        [-1e-323, 5e-324],
+        [1.0, 8e307, 1.7e308, 1.7e308],
+    ],
+)
+@pytest.mark.parametrize("n_bins", [2, 3, 10])
+def test_targets_of_which_most_are_equal(strategy: str, y: list[float], n_bins: int) -> None:
+    bins = fnn.RegressionBins(n_bins, strategy).fit(y)
+    labels = bins.encode(y)
+    assert 2 <= bins.n_classes <= n_bins and len(np.unique(labels)) >= 2
+    assert (np.diff(bins.edges) >= 0).all() and np.isfinite(bins.centers).all()
+    values, counts = np.unique(y, return_counts=True)
+    if strategy == "quantile" and counts.max() >= 90:  # the value that is there most often is alone in its bin
+        often = values[counts.argmax()]
+        alone = bins.encode([often])[0]
+        assert n_bins == 2 or set(np.array(y)[labels == alone]) == {often}
+
+
 def test_bad_arguments() -> None:
+    with pytest.raises(TypeError, match=r"n_bins: expected an integer, got 4\.0"):
+        fnn.RegressionBins(4.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"y: expected targets whose range is finite, got -1e[+]308 to 1e[+]308"):
+        fnn.RegressionBins(4).fit([-1e308, 1e308])
     with pytest.raises(ValueError, match="n_bins: expected at least 2"):
         fnn.RegressionBins(1)
     with pytest.raises(ValueError, match="strategy: expected"):

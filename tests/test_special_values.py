@@ -146,15 +146,15 @@ def test_dropout_selects(dtype: Any) -> None:
 def test_other_kinds_of_dropout_select(dtype: Any) -> None:
     x = values(dtype, 1000)
     for name, shape in (("dropout1d", (2, 100, 5)), ("dropout2d", (50, 5, 2, 2)), ("alpha_dropout", (1000,))):
-        y, saved = getattr(F, name)(x.reshape(shape), 0.5, rng=Generator(4))
-        want, wide = getattr(reference, name)(x.reshape(shape), 0.5, rng=Generator(4))
+        y, saved = getattr(F, name)(x.reshape(shape), 0.5, True, rng=Generator(4))
+        want, wide = getattr(reference, name)(x.reshape(shape), 0.5, True, rng=Generator(4))
         if name == "alpha_dropout":
             np.testing.assert_allclose(y, want, rtol=1e-6)
         else:
             assert_same_bits(y, want)
         dx = F.dropout_backward(x.reshape(shape), saved)
         assert_same_bits(dx, reference.dropout_backward(x.reshape(shape), wide))
-        y, saved = getattr(F, name)(x.reshape(shape), 1.0)
+        y, saved = getattr(F, name)(x.reshape(shape), 1.0, True)
         assert (y == 0).all() and (F.dropout_backward(x.reshape(shape), saved) == 0).all()
     y, saved = F.dropout(x, 0.5, inverted=False, rng=Generator(4))
     assert_same_bits(y, reference.dropout(x, 0.5, inverted=False, rng=Generator(4))[0])

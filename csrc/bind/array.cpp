@@ -241,6 +241,23 @@ Array vec(py::handle h, const char* name, index n, const Array& like) {
   return ArrayMaker::input(h, like.dtype());
 }
 
+Array in_broadcast(py::handle h, const char* name, const Array& like) {
+  const Array given = in(h, name);
+  require_dtype(h, name, like.dtype());
+  if (given.same_shape(like)) return given;
+  const auto* a = proxy(h);
+  bool fits = a->nd <= like.ndim();
+  for (int i = 1; fits && i <= a->nd; ++i) {
+    const index given = a->dimensions[a->nd - i];
+    fits = given == 1 || given == like.shape(like.ndim() - i);
+  }
+  if (!fits)
+    throw py::value_error(
+        message(name, "a shape that broadcasts to " + shape_text(dims_of(like), like.ndim()), shape_text(h)));
+  const py::object shape = py::reinterpret_borrow<py::object>(like.object()).attr("shape");
+  return ArrayMaker::input(py::module_::import("numpy").attr("broadcast_to")(h, shape), like.dtype());
+}
+
 bool is_float(py::handle h) {
   return is_array(h) && (type_num(h) == npy::NPY_FLOAT_ || type_num(h) == npy::NPY_DOUBLE_);
 }
@@ -251,7 +268,13 @@ Array integers(py::handle h, const char* name, const std::vector<index>& shape) 
   const std::vector<Py_ssize_t> dims(shape.begin(), shape.end());
   require_shape(h, name, dims.data(), static_cast<int>(dims.size()));
   const bool is_int64 = type_num(h) == npy::NPY_INT64_ && native(h);
-  return is_int64 ? ArrayMaker::input(h, Dtype::i64) : ArrayMaker::copy(h, Dtype::i64);
+  if (is_int64) return ArrayMaker::input(h, Dtype::i64);
+  const Array copy = ArrayMaker::copy(h, Dtype::i64);
+  const bool wraps = type_num(h) == npy::NPY_ULONG_ || type_num(h) == npy::NPY_ULONGLONG_;
+  const index* const values = copy.data<index>();
+  if (wraps && std::any_of(values, values + copy.size(), [](index value) { return value < 0; }))
+    throw py::value_error(message(name, "integers below 2**63", "larger ones"));
+  return copy;
 }
 
 Array integers(py::handle h, const char* name) {

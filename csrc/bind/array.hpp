@@ -72,6 +72,7 @@ Array in(py::handle h, const char* name, const Array& like);  // like's dtype an
 Array in(py::handle h, const char* name, const Shape& like);
 Array vec(py::handle h, const char* name, index n);                               // shape (n,), float32 or float64
 Array vec(py::handle h, const char* name, index n, const Array& like);            // shape (n,), like's dtype
+Array in_broadcast(py::handle h, const char* name, const Array& like);            // like, or a copy that is
 Array integers(py::handle h, const char* name, const std::vector<index>& shape);  // any integer dtype, as int64
 Array integers(py::handle h, const char* name);                                   // the same of shape (n,), any n
 bool is_float(py::handle h);                                                      // an array of float32 or float64

@@ -20,10 +20,29 @@ struct Context {
   bool output_form;
   py::object from_output;        // of the parameters: whether the output determines the gradient
   std::vector<double> accepted;  // parameters for which it was last true
+  py::dict forms;                // by the word that chooses among them: names of activations; may be empty
 };
 
 Context& context_of(const Arguments& a) {
   return *static_cast<Context*>(a.context());
+}
+
+int id_of(const std::string& name) {
+  const Kernels<float>& k = kernels<float>();
+  for (int id = 0; id < k.activation_count; ++id)
+    if (name == k.activations[id].name) return id;
+  throw py::value_error("no kernel of an activation '" + name + "'");
+}
+
+// The activation that a word has chosen.
+int chosen_id(const Arguments& a, const Context& f, int place) {
+  if (f.forms.empty()) return f.id;
+  if (PyUnicode_Check(a[place].ptr()) && f.forms.contains(a[place]))
+    return id_of(f.forms[a[place]].cast<std::string>());
+  std::string words;
+  for (const auto& form : f.forms) words += (words.empty() ? "" : " or ") + std::string(py::repr(form.first));
+  throw py::value_error(std::string(a.name(place)) + ": expected " + words + ", got " +
+                        std::string(py::repr(a[place])));
 }
 
 struct Parameters {
@@ -36,7 +55,8 @@ struct Parameters {
 py::object forward(const Arguments& a) {
   const Context& f = context_of(a);
   enum { x_, parameters_ };
-  const int out_ = parameters_ + f.parameters;
+  const int form_ = parameters_ + f.parameters, out_ = form_ + (f.forms.empty() ? 0 : 1);
+  const int id = chosen_id(a, f, form_);
   const Parameters given(a, parameters_, f.parameters);
   const Array x = in(a[x_], "x");
   const Array y = out(a[out_], "out", x);
@@ -44,7 +64,7 @@ py::object forward(const Arguments& a) {
   by_dtype(x, [&](auto t) {
     using T = decltype(t);
     const Computation computation(x.size());
-    activation<T>(f.id, x.data<T>(), y.data<T>(), x.size(), static_cast<T>(given.p[0]), static_cast<T>(given.p[1]));
+    activation<T>(id, x.data<T>(), y.data<T>(), x.size(), static_cast<T>(given.p[0]), static_cast<T>(given.p[1]));
   });
   return y.object();
 }
@@ -71,7 +91,9 @@ void require_from_output(const Arguments& a, int first, const Parameters& given)
 py::object backward(const Arguments& a) {
   const Context& f = context_of(a);
   enum { dy_, x_, parameters_ };
-  const int output_ = parameters_ + f.parameters, out_ = output_ + (f.output_form ? 1 : 0);
+  const int form_ = parameters_ + f.parameters, output_ = form_ + (f.forms.empty() ? 0 : 1);
+  const int out_ = output_ + (f.output_form ? 1 : 0);
+  const int id = chosen_id(a, f, form_);
   const Parameters given(a, parameters_, f.parameters);
   const bool from_output = f.output_form && a.truth(output_);
   const Array dy = in(a[dy_], "dy");
@@ -83,14 +105,14 @@ py::object backward(const Arguments& a) {
   by_dtype(dy, [&](auto t) {
     using T = decltype(t);
     const Computation computation(dy.size());
-    activation_gradient<T>(f.id, dy.data<T>(), x.data<T>(), from_output, dx.data<T>(), dy.size(),
+    activation_gradient<T>(id, dy.data<T>(), x.data<T>(), from_output, dx.data<T>(), dy.size(),
                            static_cast<T>(given.p[0]), static_cast<T>(given.p[1]));
   });
   return dx.object();
 }
 
 py::object make(const std::string& name, bool is_backward, Context* context, const py::dict& parameters,
-                const std::string& doc) {
+                const std::string& chooser, const std::string& doc) {
   std::vector<std::string> names = is_backward ? std::vector<std::string>{"dy", "x"} : std::vector<std::string>{"x"};
   std::string signature = is_backward ? "(dy, x" : "(x";
   py::dict defaults;
@@ -106,6 +128,8 @@ py::object make(const std::string& name, bool is_backward, Context* context, con
     defaults[key] = value;
     signature += ", " + names.back() + "=" + std::string(py::repr(value));
   };
+  if (!context->forms.empty())
+    keyword(chooser.c_str(), py::reinterpret_borrow<py::object>(context->forms.begin()->first));
   if (is_backward && context->output_form) keyword("output", py::bool_(false));
   keyword("out", py::none());
   const std::string full = name + (is_backward ? "_backward" : "");
@@ -114,17 +138,16 @@ py::object make(const std::string& name, bool is_backward, Context* context, con
 }
 
 py::tuple activation_builtins(const std::string& name, const py::dict& defaults, const py::object& from_output,
-                              const std::string& doc, const std::string& backward_doc) {
+                              const std::string& chooser, const py::dict& forms, const std::string& doc,
+                              const std::string& backward_doc) {
   if (defaults.size() > 2) throw py::value_error("an activation has at most two parameters");
-  const Kernels<float>& k = kernels<float>();
-  for (int id = 0; id < k.activation_count; ++id) {
-    if (name != k.activations[id].name) continue;
-    if (from_output.is_none() == (k.activations[id].backward_output != nullptr))
-      throw py::value_error(name + ": the kernel and the declaration must agree on a backward from the output");
-    auto* const context = new Context{id, static_cast<int>(defaults.size()), !from_output.is_none(), from_output, {}};
-    return py::make_tuple(make(name, false, context, defaults, doc), make(name, true, context, defaults, backward_doc));
-  }
-  throw py::value_error("no kernel of an activation '" + name + "'");
+  const int id = id_of(name);
+  if (from_output.is_none() == (kernels<float>().activations[id].backward_output != nullptr))
+    throw py::value_error(name + ": the kernel and the declaration must agree on a backward from the output");
+  const int parameters = static_cast<int>(defaults.size());
+  auto* const context = new Context{id, parameters, !from_output.is_none(), from_output, {}, forms};
+  return py::make_tuple(make(name, false, context, defaults, chooser, doc),
+                        make(name, true, context, defaults, chooser, backward_doc));
 }
 
 py::tuple activation_names() {
@@ -138,7 +161,7 @@ py::tuple activation_names() {
 
 void bind_activations(py::module_& m) {
   m.def("activation_builtins", activation_builtins, py::arg("name"), py::arg("defaults"), py::arg("from_output"),
-        py::arg("doc"), py::arg("backward_doc"),
+        py::arg("chooser"), py::arg("forms"), py::arg("doc"), py::arg("backward_doc"),
         "The builtins (forward, backward) of an activation of the kernel table.");
   m.def("activation_names", activation_names, "Names in the kernel table, in the order of their numbers.");
 }

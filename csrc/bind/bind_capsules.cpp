@@ -223,8 +223,8 @@ int softmax_cross_entropy(const T* logits, const index* labels, T* dlogits, doub
   if (rows < 0 || columns < 0 || !loss) return FASTNN_INVALID;
   if (rows > 0 && !all(logits, labels, dlogits)) return FASTNN_INVALID;
   return guarded([&] {
-    const fastnn::LabelCheck found = fastnn::check_labels(labels, rows, columns, -1);
-    if (found.wrong >= 0 || found.ignored > 0) return FASTNN_INVALID;
+    const fastnn::LabelCheck found = fastnn::check_labels(labels, rows, columns, std::nullopt);
+    if (found.wrong >= 0) return FASTNN_INVALID;
     const View view{rows, columns, 1};
     *loss = fastnn::cross_entropy(
         ClassLoss<T>{view, logits, labels, nullptr, nullptr, -1, 0, Reduction::mean, dlogits, nullptr}, 0);

@@ -7,13 +7,16 @@
 namespace fastnn {
 namespace {
 
-// One entry per element, or per channel of the last axis.
+// One entry per element, or one that serves all, or per channel of the last axis: none of these is copied. Other shapes
+// that broadcast are.
 std::optional<Array> entries_in(const Arguments& a, int place, const Array& input) {
   if (!a.given(place)) return std::nullopt;
   const char* const name = a.name(place);
-  if (input.ndim() > 1 && in(a[place], name).ndim() == 1)
-    return vec(a[place], name, input.shape(input.ndim() - 1), input);
-  return in(a[place], name, input);
+  const Array given = in(a[place], name);
+  const bool repeats = given.size() == 1 || (given.ndim() == 1 && input.ndim() > 1 && given.size() > 1 &&
+                                             given.size() == input.shape(input.ndim() - 1));
+  if (repeats && given.dtype() == input.dtype() && given.ndim() <= input.ndim()) return given;
+  return in_broadcast(a[place], name, input);
 }
 
 template <class T>

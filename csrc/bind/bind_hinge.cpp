@@ -1,3 +1,4 @@
+#include <cmath>
 #include <string>
 
 #include "../memory.hpp"
@@ -15,13 +16,15 @@ bool mean_over_classes(const Arguments& a, int place) {
                         std::string(py::repr(a[place])));
 }
 
-py::object hinge_loss_(const Arguments& a) {
-  enum { scores_, labels_, p_, margin_, weight_, reduction_, over_classes_, out_ };
+enum { scores_, labels_, p_, margin_, weight_, reduction_, more_ };  // places that both share
+
+py::object margin_loss(const Arguments& a, bool mean, int out_) {
   const index p = a.integer(p_);
   if (p != 1 && p != 2) throw py::value_error("p: expected 1 or 2, got " + std::to_string(p));
   const double margin = a.number(margin_);
+  if (!std::isfinite(margin))
+    throw py::value_error("margin: expected a finite number, got " + std::string(py::repr(a[margin_])));
   const Reduction reduction = reduction_in(a, reduction_);
-  const bool mean = mean_over_classes(a, over_classes_);
   const Array scores = in(a[scores_], "scores");
   if (scores.ndim() != 2)
     throw py::value_error("scores: expected shape (N, C), got " + std::to_string(scores.ndim()) + " dimensions");
@@ -49,11 +52,21 @@ py::object hinge_loss_(const Arguments& a) {
   return tuple_of(reduced(reduction, sum, rows, losses), dscores.object());
 }
 
+py::object hinge_loss_(const Arguments& a) {
+  enum { over_classes_ = more_, out_ };
+  return margin_loss(a, mean_over_classes(a, over_classes_), out_);
+}
+
+py::object multi_margin_loss_(const Arguments& a) {
+  return margin_loss(a, true, more_);
+}
+
 }  // namespace
 
 void bind_hinge(py::module_&) {
   define(
       {"hinge_loss", {"scores", "labels", "p", "margin", "weight", "reduction", "over_classes", "out"}, hinge_loss_});
+  define({"multi_margin_loss", {"scores", "labels", "p", "margin", "weight", "reduction", "out"}, multi_margin_loss_});
 }
 
 }  // namespace fastnn

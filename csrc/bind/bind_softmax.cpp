@@ -99,17 +99,7 @@ class ClassLossArgs {
 
   void take_labels(const Arguments& a) {
     targets_ = integers(a[labels_], a.name(labels_), lines_);
-    const index* const labels = targets_.data<index>();
-    const index count = input.shape(1);
-    const LabelCheck found = [&] {
-      const Computation computation(targets_.size());
-      return check_labels(labels, targets_.size(), count, index_);
-    }();
-    if (found.wrong >= 0)
-      throw py::value_error(std::string(a.name(labels_)) + ": expected ignore_index (" + std::to_string(index_) +
-                            ") or 0 <= label < " + std::to_string(count) + ", got " +
-                            std::to_string(labels[found.wrong]) + " at index " + std::to_string(found.wrong));
-    ignored_ = found.ignored;
+    ignored_ = ignored_labels(a, labels_, targets_.data<index>(), targets_.size(), input.shape(1), index_);
   }
 
   void take_probabilities(const Arguments& a) {
@@ -129,7 +119,7 @@ class ClassLossArgs {
 };
 
 py::object softmax_cross_entropy_(const Arguments& a) {
-  enum { label_smoothing_ = ClassLossArgs::ignore_index_ + 1, reduction_, out_ };
+  enum { reduction_ = ClassLossArgs::ignore_index_ + 1, label_smoothing_, out_ };
   const double smoothing = a.number(label_smoothing_);
   if (!(smoothing >= 0 && smoothing <= 1))
     throw py::value_error("label_smoothing: expected 0 <= label_smoothing <= 1, got " +
@@ -158,7 +148,7 @@ void bind_softmax(py::module_&) {
   define({"log_softmax", {"x", "axis", "out"}, softmax_<true>});
   define({"log_softmax_backward", {"dy", "y", "axis", "out"}, softmax_backward_<true>});
   define({"softmax_cross_entropy",
-          {"logits", "labels", "weight", "ignore_index", "label_smoothing", "reduction", "out"},
+          {"logits", "labels", "weight", "ignore_index", "reduction", "label_smoothing", "out"},
           softmax_cross_entropy_});
   define({"nll_loss", {"log_probs", "labels", "weight", "ignore_index", "reduction", "out"}, nll_loss_});
 }

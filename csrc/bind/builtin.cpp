@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <new>
@@ -34,6 +35,10 @@ std::map<std::string, Definition>& definitions() {
 }  // namespace
 
 struct Call {
+  // torch's names of arguments and ours, which are taken as well.
+  static constexpr const char* kSynonyms[][2] = {{"input", "x"},      {"input", "logits"},  {"input", "log_probs"},
+                                                 {"input", "scores"}, {"target", "labels"}, {"dim", "axis"}};
+
   // Python's own names are interned, so comparing addresses nearly always finds them, most often behind the last one.
   static int place_of(const Builtin& f, PyObject* key, int after) {
     const int count = static_cast<int>(f.keys.size());
@@ -41,6 +46,10 @@ struct Call {
       if (f.keys[static_cast<std::size_t>(k)] == key) return k;
     for (int k = 0; k < count; ++k)
       if (PyUnicode_Compare(f.keys[static_cast<std::size_t>(k)], key) == 0) return k;
+    for (const auto& [theirs, ours] : kSynonyms)
+      if (PyUnicode_CompareWithASCIIString(key, theirs) == 0)
+        for (int k = 0; k < count; ++k)
+          if (f.parameters[static_cast<std::size_t>(k)] == ours) return k;
     refuse(f, "got an unexpected argument '" + std::string(py::str(py::handle(key))) + "'");
   }
 
@@ -52,9 +61,12 @@ struct Call {
     for (std::size_t k = given; k < count; ++k) a.values_[k] = f.defaults[k];
     const Py_ssize_t named = keywords != nullptr ? PyTuple_GET_SIZE(keywords) : 0;
     int after = static_cast<int>(n);
+    std::uint32_t seen = 0;
     for (Py_ssize_t i = 0; i < named; ++i) {
       const int place = place_of(f, PyTuple_GET_ITEM(keywords, i), after);
-      if (place < n) refuse(f, "got several values for '" + f.parameters[static_cast<std::size_t>(place)] + "'");
+      if (place < n || (seen >> place & 1) != 0)
+        refuse(f, "got several values for '" + f.parameters[static_cast<std::size_t>(place)] + "'");
+      seen |= std::uint32_t{1} << place;
       a.values_[place] = args[n + i];
       after = place + 1;
     }

@@ -14,7 +14,7 @@ namespace fastnn {
 
 namespace py = pybind11;
 
-constexpr int kMaxParameters = 24;
+constexpr int kMaxParameters = 24;  // at most 32
 
 class Arguments {
  public:

@@ -27,13 +27,23 @@ py::object reduced(Reduction reduction, double sum, index n, const std::optional
   return py::float_(n > 0 ? sum / static_cast<double>(n) : std::nan(""));
 }
 
+index ignored_labels(const Arguments& a, int place, const index* labels, index n, index classes,
+                     std::optional<index> ignore_index) {
+  const LabelCheck found = [&] {
+    const Computation computation(n);
+    return check_labels(labels, n, classes, ignore_index);
+  }();
+  if (found.wrong < 0) return found.ignored;
+  const std::string or_ignored = ignore_index ? "ignore_index (" + std::to_string(*ignore_index) + ") or " : "";
+  throw py::value_error(std::string(a.name(place)) + ": expected " + or_ignored + "0 <= label < " +
+                        std::to_string(classes) + ", got " + std::to_string(labels[found.wrong]) + " at index " +
+                        std::to_string(found.wrong));
+}
+
 std::vector<index> labels_in(const Arguments& a, int place, index rows, index classes) {
   const Array labels = integers(a[place], a.name(place), {rows});
-  std::vector<index> copy(labels.data<index>(), labels.data<index>() + rows);
-  for (std::size_t r = 0; r < copy.size(); ++r)
-    if (copy[r] < 0 || copy[r] >= classes)
-      throw py::value_error(std::string(a.name(place)) + ": expected 0 <= label < " + std::to_string(classes) +
-                            ", got " + std::to_string(copy[r]) + " at index " + std::to_string(r));
+  const std::vector<index> copy(labels.data<index>(), labels.data<index>() + rows);
+  ignored_labels(a, place, copy.data(), rows, classes);
   return copy;
 }
 

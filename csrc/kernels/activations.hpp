@@ -88,18 +88,14 @@ template <class T>
 struct Elu {
   static constexpr const char* name = "elu";
   static constexpr double ns = 0.6;
-  static constexpr bool from_output = true;  // for positive alpha: y has the sign of x then
+  static constexpr bool from_output = false;  // y + alpha cancels
   static FASTNN_INLINE T forward(T x, T alpha, T) {
     const T below = alpha * expm1(x);
     return x < 0 ? below : x;
   }
   static FASTNN_INLINE T backward(T dy, T x, T alpha, T) {
-    const T below = dy * (forward(x, alpha, 0) + alpha);
-    return x <= 0 ? below : dy;
-  }
-  static FASTNN_INLINE T backward_output(T dy, T y, T alpha, T) {
-    const T below = dy * (y + alpha);
-    return y <= 0 ? below : dy;
+    const T below = dy * (alpha * exp_nonpositive(at_most(x, T(0))));
+    return x > 0 ? dy : below;
   }
 };
 
@@ -107,16 +103,15 @@ template <class T>
 struct Selu {
   static constexpr const char* name = "selu";
   static constexpr double ns = 0.6;
-  static constexpr bool from_output = true;
+  static constexpr bool from_output = false;
   static constexpr T scale = T(1.0507009873554804934193349852946), alpha = T(1.6732632423543772848170429916717);
   static FASTNN_INLINE T forward(T x, T, T) {
     const T below = (scale * alpha) * expm1(x), above = scale * x;
     return x < 0 ? below : above;
   }
-  static FASTNN_INLINE T backward(T dy, T x, T p0, T p1) { return backward_output(dy, forward(x, p0, p1), p0, p1); }
-  static FASTNN_INLINE T backward_output(T dy, T y, T, T) {
-    const T below = dy * (y + scale * alpha), above = dy * scale;
-    return y <= 0 ? below : above;
+  static FASTNN_INLINE T backward(T dy, T x, T, T) {
+    const T below = dy * ((scale * alpha) * exp_nonpositive(at_most(x, T(0)))), above = dy * scale;
+    return x > 0 ? above : below;
   }
 };
 
@@ -124,18 +119,15 @@ template <class T>
 struct Celu {
   static constexpr const char* name = "celu";
   static constexpr double ns = 0.7;
-  static constexpr bool from_output = true;  // for positive alpha
+  static constexpr bool from_output = false;
   static FASTNN_INLINE T forward(T x, T alpha, T) {
     const T below = alpha * expm1(x / alpha);
     return x < 0 ? below : x;
   }
   static FASTNN_INLINE T backward(T dy, T x, T alpha, T) {
-    const T below = dy * (forward(x, alpha, 0) / alpha + T(1));
-    return x <= 0 ? below : dy;
-  }
-  static FASTNN_INLINE T backward_output(T dy, T y, T alpha, T) {
-    const T below = dy * (y / alpha + T(1));
-    return y <= 0 ? below : dy;
+    const Odds<T> o(x / alpha);  // positive where alpha is negative
+    const T below = dy * (o.p / o.q);
+    return x > 0 ? dy : below;
   }
 };
 

@@ -1,5 +1,6 @@
 // What each operation does with whole arrays: phases, threads, cache policy. No Python here.
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "../contract.hpp"
@@ -175,7 +176,7 @@ struct LabelCheck {
   index wrong;    // where the first label is that is neither a class nor ignore_index; -1: nowhere
   index ignored;  // how many are ignore_index
 };
-LabelCheck check_labels(const index* labels, index n, index classes, index ignore_index);
+LabelCheck check_labels(const index* labels, index n, index classes, std::optional<index> ignore_index);
 
 // Losses of lines along the channels of the view, whose targets are labels, one per line, or probabilities.
 template <class T>

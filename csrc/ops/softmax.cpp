@@ -58,7 +58,7 @@ double divisor(const ClassLoss<T>& a) {
 
 // Runs losses(scale, losses) with the gradient's scale and room for one loss per line, and reduces them.
 template <class T, class Losses>
-double reduced(const ClassLoss<T>& a, const Losses& losses) {
+double reduce_lines(const ClassLoss<T>& a, const Losses& losses) {
   const index lines = lines_of(a.view);
   std::optional<Scratch<T>> own;
   T* const each = a.losses != nullptr ? a.losses : own.emplace(lines).data();
@@ -87,7 +87,7 @@ void softmax_gradient(const View& view, bool logarithm, const T* dy, const T* y,
   for_lines<T>(a, 3, cost.ns, kernels<T>().softmax_gradient);
 }
 
-LabelCheck check_labels(const index* labels, index n, index classes, index ignore_index) {
+LabelCheck check_labels(const index* labels, index n, index classes, std::optional<index> ignore_index) {
   using Bits = std::uint64_t;  // of which the highest is set where the label is negative, or beyond the last class
   std::atomic<Bits> outside{0};
   parallel_for((n + kBlock - 1) / kBlock, Cost{}.bytes<double>(n).ns, [&](index begin, index end) {
@@ -97,9 +97,9 @@ LabelCheck check_labels(const index* labels, index n, index classes, index ignor
     outside.fetch_or(signs, std::memory_order_relaxed);
   });
   LabelCheck found{-1, 0};
-  if (outside >> 63 == 0 && (ignore_index < 0 || ignore_index >= classes)) return found;
+  if (outside >> 63 == 0 && (!ignore_index || *ignore_index < 0 || *ignore_index >= classes)) return found;
   for (index r = 0; r < n; ++r) {
-    if (labels[r] == ignore_index)
+    if (ignore_index && labels[r] == *ignore_index)
       ++found.ignored;
     else if (labels[r] < 0 || labels[r] >= classes)
       return {r, found.ignored};
@@ -118,7 +118,7 @@ double cross_entropy(const ClassLoss<T>& a, double label_smoothing) {
     spread[j] = static_cast<T>(own * label_smoothing / static_cast<double>(classes));
     weight[j] = static_cast<T>(own * (1 - label_smoothing));
   }
-  return reduced(a, [&](T scale, T* losses) {
+  return reduce_lines(a, [&](T scale, T* losses) {
     if (n == 0) return static_cast<void>(std::fill_n(losses, lines_of(a.view), T(0)));
     const Cost cost = Cost{}.bytes<T>((a.labels != nullptr ? 2 : 3) * n).exps(n);
     const bool stream = a.dinput != a.input && cost.beyond_cache();
@@ -141,7 +141,7 @@ double cross_entropy(const ClassLoss<T>& a, double label_smoothing) {
 template <class T>
 double nll_loss(const ClassLoss<T>& a) {
   const View& v = a.view;
-  return reduced(a, [&](T scale, T* losses) {
+  return reduce_lines(a, [&](T scale, T* losses) {
     const index sample = v.channels * v.inner;
     parallel_for(v.outer, Cost{}.bytes<T>(elements(v) + 16 * lines_of(v)).ns, [&](index begin, index end) {
       // All inputs of a sample are read before its gradient is written: they may be the same memory.

@@ -29,17 +29,19 @@ class HingeCase(Case):
 
     def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
         weight = {"weight": inputs["weight"]} if self.weighted else {}
-        loss, dx = F.hinge_loss(inputs["x"], inputs["labels"], **weight, **self.params, out=out)
+        loss, dx = getattr(F, self.ops[0])(inputs["x"], inputs["labels"], **weight, **self.params, out=out)
         if self.params.get("reduction") != "none":
             return {"loss": loss, "dx": dx}, None
         return {"losses": loss, "dx": dx, "loss": math.fsum(loss.ravel())}, None
 
 
 def rows() -> Iterator[Case]:
-    def case(label: str, bench: tuple[Any, ...] = (), weighted: bool = False, **params: Any) -> Case:
+    def case(
+        label: str, bench: tuple[Any, ...] = (), weighted: bool = False, op: str = "hinge_loss", **params: Any
+    ) -> Case:
         return HingeCase(
-            name=f"hinge_loss/{label}",
-            ops=("hinge_loss",),
+            name=f"{op}/{label}",
+            ops=(op,),
             shapes=(
                 (0, 3),
                 (1, 1),
@@ -65,3 +67,4 @@ def rows() -> Iterator[Case]:
     yield case("plain", bench=((128, 10), (6554, 10), (1049, 1000), (8192, 1000)))
     yield case("squared", p=2, margin=0.5, reduction="sum")
     yield case("torch", weighted=True, over_classes="mean", reduction="none")
+    yield case("weight", weighted=True, op="multi_margin_loss", p=2)

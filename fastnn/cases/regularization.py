@@ -39,7 +39,7 @@ class DropoutCase(RandomCase):
 
     def forward(self, F: Any, inputs: Inputs, out: Array | None = None) -> tuple[Outputs, Any]:
         op = getattr(F, self.ops[0])
-        y, saved = op(inputs["x"], self.p, rng=inputs["rng"], first=self.first, out=out, **self.options())
+        y, saved = op(inputs["x"], self.p, True, rng=inputs["rng"], first=self.first, out=out, **self.options())
         return {"y": y}, saved
 
     def backward(self, F: Any, inputs: Inputs, saved: Any, out: Array | None = None) -> Outputs | None:

@@ -2,9 +2,13 @@
 
 Arrays are float32 or float64.  Inputs may be strided or read-only; `out` must be C-contiguous.  Producers
 (`bias_act`, the norms, `dropout`, `maxout`, `conv2d`, `max_pool2d`) return ``(y, saved)``; losses return
-``(loss, gradient)``.
-The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has the same functions in
-plain NumPy.
+``(loss, gradient)``.  The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has
+the same functions in plain NumPy.
+
+Names, order and defaults of arguments are those of `torch.nn.functional`, without ``inplace`` (`out` may be `x`), and
+``size_average`` and ``reduce``, which PyTorch deprecates.  What PyTorch does not have goes by name.  Its names
+``input``, ``target`` and ``dim`` are taken for the first argument, for labels and for `axis`.  `cross_entropy` is
+`softmax_cross_entropy`, `swish` is `silu`.
 """
 
 # ruff: noqa: F403 (each module lists what it exports)
@@ -12,6 +16,7 @@ plain NumPy.
 import typing as _typing
 
 from fastnn import optim as _optim
+from fastnn._aliases import add_aliases as _add_aliases
 from fastnn.functional.activations import *
 from fastnn.functional.convolution import *
 from fastnn.functional.elementwise_losses import *
@@ -29,7 +34,9 @@ from fastnn.functional.windows import *
 
 globals().update({name: getattr(_optim, name) for name in _optim.__all__ if name.endswith("_step")})
 
+_add_aliases(globals())
+
 if _typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> _typing.Any:
-        """The activations, and the steps of the optimizers."""
+        """The activations, the steps of the optimizers, and the aliases."""

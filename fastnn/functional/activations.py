@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fastnn._core as _core
+from fastnn._aliases import add_aliases
+from fastnn._checks import check_number
 
 _KERNEL_IDS = {name: index for index, name in enumerate(_core.activation_names())}
 
@@ -53,7 +55,7 @@ _DOC = """{formula}
 Parameters
 ----------
 x : array, float32 or float64, any shape
-{parameters}out : array like `x`, optional
+{parameters}{forms}out : array like `x`, optional
     C-contiguous; receives the result.  May be `x`.
 
 Returns
@@ -76,7 +78,7 @@ dy : array, float32 or float64
     Gradient of the output.
 x : array like `dy`
     Input of `{name}`.
-{parameters}{output}out : array like `dy`, optional
+{parameters}{forms}{output}out : array like `dy`, optional
     C-contiguous; receives the result.  May be `dy` or `x`.
 
 Returns
@@ -112,6 +114,8 @@ class Activation:
         Whether the output determines the gradient.  Default: it never does.
     sign_only : bool
         Whether the sign of the output is then enough.
+    forms : (str, mapping of str to str), optional
+        An argument, and the activations that its words choose; the first is the default, this one.
     """
 
     def __init__(
@@ -124,32 +128,49 @@ class Activation:
         gradient: str,
         from_output: Callable[..., bool] | None = None,
         sign_only: bool = False,
+        forms: tuple[str, Mapping[str, str]] = ("", {}),
     ) -> None:
         self.name = name
         self.layer = layer
         self.defaults = dict(defaults or {})
         parameters = "".join(f"{key} : float, default {value}\n" for key, value in self.defaults.items())
+        self._chooser, self._forms = forms[0], dict(forms[1])
+        words = " ".join(f"{word!r} is `{form}`." for word, form in self._forms.items())
+        chosen = f"{self._chooser} : str, default {next(iter(self._forms))!r}\n    {words}\n" if words else ""
         output = _OUTPUT_DOC if from_output else ""
         refused = ", or `output` where the parameters forbid it" if from_output and self.defaults else ""
         self.forward, self.backward = _core.activation_builtins(
             name,
             self.defaults,
             from_output,
-            _DOC.format(formula=formula, parameters=parameters),
-            _BACKWARD_DOC.format(name=name, gradient=gradient, parameters=parameters, output=output, refused=refused),
+            self._chooser,
+            self._forms,
+            _DOC.format(formula=formula, parameters=parameters, forms=chosen),
+            _BACKWARD_DOC.format(
+                name=name, gradient=gradient, parameters=parameters, forms=chosen, output=output, refused=refused
+            ),
         )
         self._from_output = from_output
         self._sign_only = sign_only
         self.default_spec = _DEFAULT_SPECS[name] = self()
         ACTIVATIONS[name] = self
 
-    def __call__(self, *args: float, **kwargs: float) -> ActivationSpec:
+    def __call__(self, *args: float, **kwargs: Any) -> ActivationSpec:
+        if self._chooser in kwargs:
+            word = kwargs.pop(self._chooser)
+            if word not in self._forms:
+                expected = " or ".join(map(repr, self._forms))
+                raise ValueError(f"{self._chooser}: expected {expected}, got {word!r}")
+            if (form := self._forms[word]) != self.name:
+                return ACTIVATIONS[form](*args, **kwargs)
         if len(args) > len(self.defaults) or not kwargs.keys() <= self.defaults.keys():
             expected = ", ".join(self.defaults) or "none"
             raise TypeError(f"{self.name}: expected the parameters ({expected}), got {args} {kwargs}")
         if twice := [key for key in list(self.defaults)[: len(args)] if key in kwargs]:
             raise TypeError(f"{self.name}: expected one value of {twice[0]}, got two")
         params = {**self.defaults, **dict(zip(self.defaults, args, strict=False)), **kwargs}
+        for key, value in params.items():
+            check_number(key, value)
         params = {key: float(value) for key, value in params.items()}
         p0, p1 = (*params.values(), 0.0, 0.0)[:2]
         from_output = self._from_output is not None and self._from_output(**params)
@@ -174,11 +195,11 @@ def resolve(activation: str | ActivationSpec) -> ActivationSpec:
     """Spec of an `activation=` argument."""
     if isinstance(activation, ActivationSpec):
         return activation
-    entry = ACTIVATIONS.get(activation) if isinstance(activation, str) else None
-    if entry is None:
+    spec = _DEFAULT_SPECS.get(activation) if isinstance(activation, str) else None
+    if spec is None:
         names = ", ".join(map(repr, ACTIVATIONS))
         raise ValueError(f"activation: expected None, {names} or a spec from fastnn.act, got {activation!r}")
-    return entry.default_spec
+    return spec
 
 
 Activation(
@@ -221,16 +242,14 @@ Activation(
     layer="ELU",
     defaults={"alpha": 1.0},
     formula="y = x where x >= 0, else alpha * (exp(x) - 1).",
-    gradient="dx = dy where x > 0, else dy * (y + alpha).",
-    from_output=lambda alpha: alpha > 0,
+    gradient="dx = dy where x > 0, else dy * alpha * exp(x).",
 )
 
 Activation(
     "selu",
     layer="SELU",
     formula="y = scale * elu(x, alpha), with scale 1.0507... and alpha 1.6732...",
-    gradient="dx = dy * scale where x > 0, else dy * (y + scale * alpha).",
-    from_output=lambda: True,
+    gradient="dx = dy * scale where x > 0, else dy * scale * alpha * exp(x).",
 )
 
 Activation(
@@ -238,8 +257,7 @@ Activation(
     layer="CELU",
     defaults={"alpha": 1.0},
     formula="y = x where x >= 0, else alpha * (exp(x / alpha) - 1).",
-    gradient="dx = dy where x > 0, else dy * (y / alpha + 1).",
-    from_output=lambda alpha: alpha > 0,
+    gradient="dx = dy where x > 0, else dy * exp(x / alpha).",
 )
 
 Activation(
@@ -247,6 +265,7 @@ Activation(
     layer="GELU",
     formula="y = x * Phi(x) = x * (1 + erf(x / sqrt(2))) / 2, Phi being the normal distribution.",
     gradient="dx = dy * (Phi(x) + x * phi(x)), phi being the density of the normal distribution Phi.",
+    forms=("approximate", {"none": "gelu", "tanh": "gelu_tanh"}),
 )
 
 Activation(
@@ -331,6 +350,7 @@ Activation(
     gradient="dx = 0 where x <= threshold, else dy.",
 )
 
+add_aliases(_DEFAULT_SPECS)
 _FUNCTIONS = {f.__name__: f for entry in ACTIVATIONS.values() for f in (entry.forward, entry.backward)}
 __all__ = sorted(_FUNCTIONS)
 globals().update(_FUNCTIONS)

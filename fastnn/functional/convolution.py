@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._checks import check_array, check_index, check_saved
+from fastnn._checks import check_array, check_image_axis, check_pair, check_saved
 from fastnn._core import empty
 from fastnn.functional._arrays import Array, check_like
 from fastnn.functional.linear import bias_act
@@ -21,15 +21,6 @@ __all__ = ["conv2d", "conv2d_backward"]
 
 COLUMN_BYTES = 4 << 20
 """Of the columns of the samples that are taken together: they are to stay in the cache."""
-
-
-def _pair(name: str, value: Pair, least: int) -> tuple[int, int]:
-    """Height and width."""
-    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    numbers = tuple(check_index(name, number) for number in pair)
-    if len(numbers) != 2 or min(numbers) < least:
-        raise ValueError(f"{name}: expected an integer >= {least} or a pair of them, got {value!r}")
-    return numbers[0], numbers[1]
 
 
 def _check_out(out: Array, shape: tuple[int, ...], inputs: dict[str, Array]) -> Array:
@@ -137,8 +128,7 @@ def _convolution(
         check_array(name, array)
         if array.dtype not in (np.float32, np.float64) or array.dtype != x.dtype:
             raise TypeError(f"{name}: expected {'float32 or float64' if name == 'x' else x.dtype}, got {array.dtype}")
-    if channel_axis not in (1, -3, -1, 3):
-        raise ValueError(f"channel_axis: expected 1 for (N, C, H, W) or -1 for (N, H, W, C), got {channel_axis!r}")
+    check_image_axis(channel_axis)
     if x.ndim != 4:
         raise ValueError(f"x: expected 4 dimensions, got {x.ndim}")
     channels = x.shape[channel_axis]
@@ -146,7 +136,7 @@ def _convolution(
         raise ValueError(f"weight: expected shape (O, {channels}, kh, kw), got {weight.shape}")
     last = channel_axis in (-1, 3)
     size = x.shape[1:3] if last else x.shape[2:]
-    steps = _pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1)
+    steps = check_pair("stride", stride, 1), check_pair("padding", padding, 0), check_pair("dilation", dilation, 1)
     convolution = _Convolution(weight, len(x), size, *steps, last)
     if min(*size, *convolution.places) < 1:
         raise ValueError(

@@ -165,12 +165,12 @@ def binary_cross_entropy_with_logits(
         Logits x.
     target : array like `input`
         0 or 1, or probabilities.
-    weight : array like `input`, or (C,) array, optional
-        What each element counts, or each channel of the last axis.
+    weight : array whose shape broadcasts to that of `input`, optional
+        What each element counts; (C,): each channel of the last axis.  Other shapes are copied.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean is over all elements, whatever their weights.
-    pos_weight : array like `input`, or (C,) array, optional
-        What the positive targets of each channel count: more than 1 for attributes that are rare.
+    pos_weight : array whose shape broadcasts to that of `input`, optional
+        What the positive targets, (C,): of each channel, count: more than 1 for attributes that are rare.
     out : array like `input`, optional
         C-contiguous; receives the gradient.  May be `input` or `target`.
 

@@ -16,8 +16,8 @@ def softmax_cross_entropy(
     labels: Array,
     weight: Array | None = None,
     ignore_index: int = -100,
-    label_smoothing: float = 0.0,
     reduction: str = "mean",
+    label_smoothing: float = 0.0,
     *,
     out: Array | None = None,
 ) -> tuple[Any, Array]:
@@ -42,10 +42,10 @@ def softmax_cross_entropy(
         What each class counts.  Default: 1.
     ignore_index : int, default -100
         Label of rows that do not count: their loss and gradient are exactly 0, whatever the logits.
-    label_smoothing : float, default 0.0
-        Share of the target that is spread over all classes, in [0, 1].
     reduction : {"mean", "sum", "none"}, default "mean"
         With "none" the loss is an array, and the gradient that of its sum.
+    label_smoothing : float, default 0.0
+        Share of the target that is spread over all classes, in [0, 1].
     out : array like `logits`, optional
         C-contiguous; receives the gradient.  May be `logits`.
 

@@ -201,7 +201,7 @@ def dropout3d(
 def alpha_dropout(
     x: Array,
     p: float = 0.5,
-    training: bool = True,
+    training: bool = False,
     *,
     rng: random.Generator | None = None,
     first: int = 0,
@@ -222,8 +222,8 @@ def alpha_dropout(
     x : array, float32 or float64, any shape
     p : float, default 0.5
         Probability to drop.  With p = 1 all of y is 0.
-    training : bool, default True
-        If False, y is a copy of x.
+    training : bool, default False
+        If False, as in PyTorch here unlike in `dropout`, y is a copy of x.
     rng : fastnn.random.Generator, optional
         One position is drawn in training with p > 0.  Default: the generator of `fastnn.manual_seed`.
     first : int, default 0

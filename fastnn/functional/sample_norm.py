@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from fastnn import random
 from fastnn._core import Saved
 from fastnn.functional._arrays import Array
@@ -20,7 +23,62 @@ __all__ = [
 ]
 
 
+_PARTS = {
+    "tail": """
+    residual : array like `x`, optional
+        Kept by reference for backward.
+    activation : str such as "relu", or spec from `fastnn.act`, optional
+    dropout : float, default 0
+        Probability to drop.
+    rng : fastnn.random.Generator, optional
+        One position is drawn when dropout applies.  Default: the generator of `fastnn.manual_seed`.""",
+    "results": """
+    first : int, default 0
+        Flat index of the first element of `x` in the random stream, for shards of a larger array.
+    out : array like `x`, optional
+        C-contiguous; receives y.  Memory apart from all inputs.
+
+    Returns
+    -------
+    y : array like `x`
+    saved : Saved
+
+    Raises
+    ------
+    TypeError
+        For arrays that are not float32 or float64, or of different types.""",
+    "given": """
+    saved : Saved
+    out : array like `dy`, optional
+        C-contiguous; receives dx.  May be `dy`.
+
+    Returns
+    -------
+    dx : array like `dy`""",
+    "residual": """
+    dresidual : array like `dy`
+        Only if there was a residual.  `dy` itself if there was neither activation nor dropout, unless `out`
+        overlaps it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a `dy` that is not like the output, or an unsuitable `out`.""",
+}
+"""What the docstrings here share."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _documented(declaration: _Function) -> _Function:
+    """Fills the shared parts into a docstring."""
+    for name, part in _PARTS.items():
+        declaration.__doc__ = (declaration.__doc__ or "").replace(f"{{{name}}}", part.strip())
+    return declaration
+
+
 @builtin
+@_documented
 def layer_norm(
     x: Array,
     normalized_shape: int | tuple[int, ...],
@@ -54,27 +112,8 @@ def layer_norm(
     weight, bias : arrays of shape `normalized_shape`, optional
         Default: 1 and 0.
     eps : float, default 1e-5
-    residual : array like `x`, optional
-        Kept by reference for backward.
-    activation : str such as "relu", or spec from `fastnn.act`, optional
-    dropout : float, default 0
-        Probability to drop.
-    rng : fastnn.random.Generator, optional
-        One position is drawn when dropout applies.  Default: the generator of `fastnn.manual_seed`.
-    first : int, default 0
-        Flat index of the first element of `x` in the random stream, for shards of a larger array.
-    out : array like `x`, optional
-        C-contiguous; receives y.  Memory apart from all inputs.
-
-    Returns
-    -------
-    y : array like `x`
-    saved : Saved
-
-    Raises
-    ------
-    TypeError
-        For arrays that are not float32 or float64, or of different types.
+    {tail}
+    {results}
     ValueError
         For a `normalized_shape` that is not that of the last dimensions of `x`, other wrong shapes, eps <= 0,
         `dropout` outside [0, 1], a read-only or overlapping `out`.
@@ -82,6 +121,7 @@ def layer_norm(
 
 
 @builtin
+@_documented
 def layer_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> tuple[Array, ...]:
     """Gradients of `layer_norm`.
 
@@ -93,27 +133,15 @@ def layer_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
     Parameters
     ----------
     dy : array like the output of `layer_norm`
-    saved : Saved
-    out : array like `dy`, optional
-        C-contiguous; receives dx.  May be `dy`.
-
-    Returns
-    -------
-    dx : array like `dy`
+    {given}
     dweight, dbias : arrays of the normalized shape
         Also where weight or bias were None.
-    dresidual : array like `dy`
-        Only if there was a residual.  `dy` itself if there was neither activation nor dropout, unless `out`
-        overlaps it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For a `dy` that is not like the output, or an unsuitable `out`.
+    {residual}
     """
 
 
 @builtin
+@_documented
 def rms_norm(
     x: Array,
     normalized_shape: int | tuple[int, ...],
@@ -146,27 +174,8 @@ def rms_norm(
         Default: 1.
     eps : float, optional
         Default: the machine epsilon of the type of `x`.
-    residual : array like `x`, optional
-        Kept by reference for backward.
-    activation : str such as "relu", or spec from `fastnn.act`, optional
-    dropout : float, default 0
-        Probability to drop.
-    rng : fastnn.random.Generator, optional
-        One position is drawn when dropout applies.  Default: the generator of `fastnn.manual_seed`.
-    first : int, default 0
-        Flat index of the first element of `x` in the random stream, for shards of a larger array.
-    out : array like `x`, optional
-        C-contiguous; receives y.  Memory apart from all inputs.
-
-    Returns
-    -------
-    y : array like `x`
-    saved : Saved
-
-    Raises
-    ------
-    TypeError
-        For arrays that are not float32 or float64, or of different types.
+    {tail}
+    {results}
     ValueError
         For a `normalized_shape` that is not that of the last dimensions of `x`, other wrong shapes, eps <= 0,
         `dropout` outside [0, 1], a read-only or overlapping `out`.
@@ -174,6 +183,7 @@ def rms_norm(
 
 
 @builtin
+@_documented
 def rms_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> tuple[Array, ...]:
     """Gradients of `rms_norm`.
 
@@ -185,27 +195,15 @@ def rms_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> t
     Parameters
     ----------
     dy : array like the output of `rms_norm`
-    saved : Saved
-    out : array like `dy`, optional
-        C-contiguous; receives dx.  May be `dy`.
-
-    Returns
-    -------
-    dx : array like `dy`
+    {given}
     dweight : array of the normalized shape
         Also where weight was None.
-    dresidual : array like `dy`
-        Only if there was a residual.  `dy` itself if there was neither activation nor dropout, unless `out`
-        overlaps it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For a `dy` that is not like the output, or an unsuitable `out`.
+    {residual}
     """
 
 
 @builtin
+@_documented
 def group_norm(
     x: Array,
     num_groups: int,
@@ -240,29 +238,10 @@ def group_norm(
     weight, bias : (C,) arrays, optional
         Default: 1 and 0.
     eps : float, default 1e-5
-    residual : array like `x`, optional
-        Kept by reference for backward.
-    activation : str such as "relu", or spec from `fastnn.act`, optional
-    dropout : float, default 0
-        Probability to drop.
-    rng : fastnn.random.Generator, optional
-        One position is drawn when dropout applies.  Default: the generator of `fastnn.manual_seed`.
+    {tail}
     channel_axis : int, default 1
         1 for (N, C, *spatial), -1 for (N, *spatial, C).
-    first : int, default 0
-        Flat index of the first element of `x` in the random stream, for shards of a larger array.
-    out : array like `x`, optional
-        C-contiguous; receives y.  Memory apart from all inputs.
-
-    Returns
-    -------
-    y : array like `x`
-    saved : Saved
-
-    Raises
-    ------
-    TypeError
-        For arrays that are not float32 or float64, or of different types.
+    {results}
     ValueError
         For a `num_groups` that does not divide C, wrong shapes, eps <= 0, `dropout` outside [0, 1], a read-only or
         overlapping `out`.
@@ -270,6 +249,7 @@ def group_norm(
 
 
 @builtin
+@_documented
 def group_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> tuple[Array, ...]:
     """Gradients of `group_norm`.
 
@@ -282,33 +262,21 @@ def group_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
     Parameters
     ----------
     dy : array like the output of `group_norm`
-    saved : Saved
-    out : array like `dy`, optional
-        C-contiguous; receives dx.  May be `dy`.
-
-    Returns
-    -------
-    dx : array like `dy`
+    {given}
     dweight, dbias : (C,) arrays
         Also where weight or bias were None.
-    dresidual : array like `dy`
-        Only if there was a residual.  `dy` itself if there was neither activation nor dropout, unless `out`
-        overlaps it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For a `dy` that is not like the output, or an unsuitable `out`.
+    {residual}
     """
 
 
 @builtin
+@_documented
 def instance_norm(
     x: Array,
+    *,
     weight: Array | None = None,
     bias: Array | None = None,
     eps: float = 1e-5,
-    *,
     residual: Array | None = None,
     activation: str | ActivationSpec | None = None,
     dropout: float = 0.0,
@@ -325,7 +293,7 @@ def instance_norm(
 
     It is `group_norm` with a group for each channel.  Formula: D. Ulyanov, A. Vedaldi, V. Lempitsky: Instance
     normalization (2016); names and defaults: `torch.nn.functional.instance_norm` with ``use_input_stats=True``, without
-    its running statistics.
+    its running statistics, which come second there; so all but `x` goes by name.
 
     Parameters
     ----------
@@ -335,56 +303,25 @@ def instance_norm(
     weight, bias : (C,) arrays, optional
         Default: 1 and 0.
     eps : float, default 1e-5
-    residual : array like `x`, optional
-        Kept by reference for backward.
-    activation : str such as "relu", or spec from `fastnn.act`, optional
-    dropout : float, default 0
-        Probability to drop.
-    rng : fastnn.random.Generator, optional
-        One position is drawn when dropout applies.  Default: the generator of `fastnn.manual_seed`.
+    {tail}
     channel_axis : int, default 1
         1 for (N, C, *spatial), -1 for (N, *spatial, C).
-    first : int, default 0
-        Flat index of the first element of `x` in the random stream, for shards of a larger array.
-    out : array like `x`, optional
-        C-contiguous; receives y.  Memory apart from all inputs.
-
-    Returns
-    -------
-    y : array like `x`
-    saved : Saved
-
-    Raises
-    ------
-    TypeError
-        For arrays that are not float32 or float64, or of different types.
+    {results}
     ValueError
         For wrong shapes, eps <= 0, `dropout` outside [0, 1], a read-only or overlapping `out`.
     """
 
 
 @builtin
+@_documented
 def instance_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) -> tuple[Array, ...]:
     """Gradients of `instance_norm`: those of `group_norm` with a group for each channel.
 
     Parameters
     ----------
     dy : array like the output of `instance_norm`
-    saved : Saved
-    out : array like `dy`, optional
-        C-contiguous; receives dx.  May be `dy`.
-
-    Returns
-    -------
-    dx : array like `dy`
+    {given}
     dweight, dbias : (C,) arrays
         Also where weight or bias were None.
-    dresidual : array like `dy`
-        Only if there was a residual.  `dy` itself if there was neither activation nor dropout, unless `out`
-        overlaps it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For a `dy` that is not like the output, or an unsuitable `out`.
+    {residual}
     """

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastnn import _backend
+from fastnn._aliases import add_aliases
 from fastnn.act import ActivationSpec
 from fastnn.functional import activations
 from fastnn.layers.module import Module
@@ -38,11 +39,12 @@ class Activation(Module):
         return backward(dy, saved, **self.spec.params, **options, out=dy if reuse else None)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{value:g}' for value in self.spec.params.values())})"
+        name = activations.ACTIVATIONS[self.spec.name].layer
+        return f"{name}({', '.join(f'{value:g}' for value in self.spec.params.values())})"
 
 
 def _make(entry: activations.Activation) -> type[Activation]:
-    def __init__(self: Activation, *args: float, **kwargs: float) -> None:
+    def __init__(self: Activation, *args: float, **kwargs: Any) -> None:
         Activation.__init__(self, entry(*args, **kwargs))
 
     keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -63,3 +65,5 @@ def _make(entry: activations.Activation) -> type[Activation]:
 
 CLASSES: dict[str, type[Activation]] = {entry.layer: _make(entry) for entry in activations.ACTIVATIONS.values()}
 """All activation layers by class name."""
+
+add_aliases(CLASSES)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend, random
-from fastnn._checks import check_array
+from fastnn._checks import check_array, check_image_axis, check_pair, check_size
 from fastnn.functional.windows import Pair
 from fastnn.layers.product import Product
 
@@ -24,6 +24,7 @@ class Conv2d(Product):
     kernel_size : int or (kh, kw)
     stride, padding, dilation : int or pair, default 1, 0, 1
     bias : bool, default True
+        By name, as `groups` comes before it in torch.
     channel_axis : int, default 1
         1 for images (N, C, H, W), -1 for (N, H, W, C).
     dtype : float32 or float64, default float32
@@ -53,22 +54,20 @@ class Conv2d(Product):
         stride: Pair = 1,
         padding: Pair = 0,
         dilation: Pair = 1,
-        bias: bool = True,
         *,
+        bias: bool = True,
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
         rng: random.Generator | None = None,
     ) -> None:
-        if in_channels < 1 or out_channels < 1:
-            raise ValueError(f"in_channels, out_channels: expected at least 1, got {in_channels}, {out_channels}")
-        height, width = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size, kernel_size)
-        if height < 1 or width < 1:
-            raise ValueError(f"kernel_size: expected an integer >= 1 or a pair of them, got {kernel_size!r}")
-        self.in_channels = in_channels
-        self.out_channels = out_channels
+        self.in_channels = check_size("in_channels", in_channels)
+        self.out_channels = check_size("out_channels", out_channels)
+        kernel = check_pair("kernel_size", kernel_size, 1)
+        for name, steps, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
+            check_pair(name, steps, least)
         self.steps: dict[str, Pair] = {"stride": stride, "padding": padding, "dilation": dilation}
-        self.channel_axis = channel_axis
-        self._draw((out_channels, in_channels, height, width), bias, dtype, rng)
+        self.channel_axis = check_image_axis(channel_axis)
+        self._draw((self.out_channels, self.in_channels, *kernel), bias, dtype, rng)
 
     def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
         weight = self.weight.data

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import _backend, random
-from fastnn._checks import check_array, check_number
+from fastnn._checks import check_array, check_index, check_number
 from fastnn.functional._arrays import check_gradient
 from fastnn.layers.module import Module
 
@@ -150,7 +150,7 @@ class _ChannelDropout(DropoutBase):
 
     def __init__(self, p: float = 0.5, *, channel_axis: int = 1, rng: random.Generator | None = None) -> None:
         super().__init__(p, rng)
-        self.channel_axis = channel_axis
+        self.channel_axis = check_index("channel_axis", channel_axis)
 
     def _options(self) -> dict[str, Any]:
         return {"channel_axis": self.channel_axis}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastnn import _backend, random
-from fastnn._checks import check_array, check_dtype
+from fastnn._checks import REDUCTIONS, check_array, check_dtype, check_factor, check_size, check_word
 from fastnn._tree import ClassTree, huffman, nested, parents
 from fastnn.layers.module import _NOTHING, Module, Parameter
 
@@ -17,8 +17,6 @@ __all__ = ["HierarchicalSoftmax"]
 
 
 def _tree_of(n_classes: int, tree: Any, counts: ArrayLike | None) -> ClassTree:
-    if n_classes < 2:
-        raise ValueError(f"n_classes: expected at least 2, got {n_classes}")
     if tree is not None:
         if counts is not None:
             raise ValueError("counts: expected None beside tree, got both")
@@ -41,6 +39,8 @@ class HierarchicalSoftmax(Module):
         which are numbered from C on, with -1 for the root.  Default: Huffman's tree of `counts`.
     counts : (C,) array_like, optional
         How often each class occurs: frequent ones get short paths.  Default: all the same, for a balanced tree.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        With "none" the loss is an array, and the gradients are those of its sum.
     dtype : float32 or float64, default float32
     rng : Generator, optional
         One position is drawn for the initial values, which are those of `Linear`.
@@ -73,14 +73,14 @@ class HierarchicalSoftmax(Module):
         tree: Any = None,
         counts: ArrayLike | None = None,
         *,
+        reduction: str = "mean",
         dtype: DTypeLike = np.float32,
         rng: random.Generator | None = None,
     ) -> None:
-        if in_features < 1:
-            raise ValueError(f"in_features: expected at least 1, got {in_features}")
         dtype = check_dtype(dtype)
-        self.in_features = in_features
-        self.n_classes = n_classes
+        self.in_features = in_features = check_size("in_features", in_features)
+        self.n_classes = n_classes = check_size("n_classes", n_classes, 2)
+        self.reduction = check_word("reduction", reduction, *REDUCTIONS)
         self._tree = _tree_of(n_classes, tree, counts)
         values = np.random.Generator(np.random.PCG64((random.default_generator if rng is None else rng).draw()))
         bound = 1 / math.sqrt(in_features)
@@ -89,8 +89,8 @@ class HierarchicalSoftmax(Module):
 
     def forward(  # type: ignore[override]
         self, h: NDArray[Any], labels: NDArray[np.integer[Any]]
-    ) -> tuple[float, NDArray[Any], NDArray[np.int64], NDArray[Any], NDArray[Any]]:
-        """Mean negative log likelihood and its gradients; keeps nothing.
+    ) -> tuple[Any, NDArray[Any], NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+        """Negative log likelihood and its gradients; keeps nothing.
 
         Parameters
         ----------
@@ -99,8 +99,8 @@ class HierarchicalSoftmax(Module):
 
         Returns
         -------
-        loss : float
-            NaN for N = 0.
+        loss : float; (N,) array with reduction "none"
+            NaN for the mean of N = 0.
         dh : array like `h`
         nodes, dweight, dbias
             Gradients of the rows `nodes` of the parameters; those of all other rows are 0.
@@ -112,21 +112,26 @@ class HierarchicalSoftmax(Module):
         """
         t = self._tree
         loss, dh, nodes, dweight, dbias = _backend.ops.hierarchical_softmax(
-            h, self.weight.data, self.bias.data, t.path_nodes, t.path_codes, t.path_offsets, labels
+            h, self.weight.data, self.bias.data, t.path_nodes, t.path_codes, t.path_offsets, labels, self.reduction
         )
         return loss, dh, nodes, dweight, dbias
 
-    def __call__(self, h: NDArray[Any], labels: NDArray[np.integer[Any]]) -> float:  # type: ignore[override]
+    def __call__(self, h: NDArray[Any], labels: NDArray[np.integer[Any]]) -> Any:  # type: ignore[override]
         """Loss of this batch; the gradients wait for `backward`, or are replaced by those of the next call."""
         self._pending = _NOTHING
         loss, *self._pending = self.forward(h, labels)
         return loss
 
-    def backward(self, *, accumulate: bool = False) -> NDArray[Any]:  # type: ignore[override]
+    def backward(  # type: ignore[override]
+        self, dloss: float | None = None, *, accumulate: bool = False
+    ) -> NDArray[Any]:
         """Gradient of the last loss with respect to `h`, once; those of the parameters go to their `grad`, dense.
 
         Parameters
         ----------
+        dloss : number, optional
+            Gradient of the loss, by which its own gradients are multiplied.  Default: 1.  With reduction "none" it
+            is that of each sample, so it cannot differ among them: the gradients of the parameters are sums already.
         accumulate : bool, default False
             Add to the gradients of the parameters instead of replacing them.
 
@@ -138,10 +143,16 @@ class HierarchicalSoftmax(Module):
         ------
         RuntimeError
             If no loss was computed since the last call.
+        ValueError
+            If `dloss` is an array.
         """
         if self._pending is _NOTHING:
             raise RuntimeError("backward: expected a call out(h, labels) before each backward, got none")
+        factor = None if dloss is None else check_factor(dloss, self.weight.data.dtype)
         (dh, nodes, *rows), self._pending = self._pending, _NOTHING
+        if factor is not None:
+            for gradient in (dh, *rows):
+                np.multiply(gradient, factor, out=gradient)
         for parameter, values in zip((self.weight, self.bias), rows, strict=True):
             if not accumulate:
                 parameter.grad = None
@@ -211,4 +222,5 @@ class HierarchicalSoftmax(Module):
         self._tree = tree
 
     def __repr__(self) -> str:
-        return f"HierarchicalSoftmax({self.in_features}, {self.n_classes})"
+        rest = "" if self.reduction == "mean" else f", reduction={self.reduction!r}"
+        return f"HierarchicalSoftmax({self.in_features}, {self.n_classes}{rest})"

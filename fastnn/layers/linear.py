@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend, random
-from fastnn._checks import check_array
+from fastnn._checks import check_array, check_size
 from fastnn.functional._arrays import check_gradient
 from fastnn.layers.module import Parameter
 from fastnn.layers.product import Product
@@ -53,11 +53,9 @@ class Linear(Product):
         dtype: DTypeLike = np.float32,
         rng: random.Generator | None = None,
     ) -> None:
-        if in_features < 1 or out_features < 1:
-            raise ValueError(f"in_features, out_features: expected at least 1, got {in_features}, {out_features}")
-        self.in_features = in_features
-        self.out_features = out_features
-        self._draw((out_features, in_features), bias, dtype, rng)
+        self.in_features = check_size("in_features", in_features)
+        self.out_features = check_size("out_features", out_features)
+        self._draw((self.out_features, self.in_features), bias, dtype, rng)
 
     def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
         return self._product(x, self.weight.data), x

@@ -9,19 +9,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend
-from fastnn._checks import check_array, check_dtype, check_index, check_number
+from fastnn._checks import check_array, check_dtype, check_index, check_number, check_size, check_word
 from fastnn.layers.module import Module, Parameter
 
 __all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Norm"]
 
 B = TypeVar("B", bound="BatchNorm")
 Observer = Callable[[NDArray[Any], dict[str, Any]], NDArray[Any]]
-
-
-def _check_word(name: str, value: Any, *words: str) -> None:
-    if value not in words:
-        expected = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
 class Norm(Module):
@@ -80,6 +74,7 @@ class BatchNorm(Norm):
         dtype: DTypeLike = np.float32,
     ) -> None:
         dtype = check_dtype(dtype)
+        num_features = check_size("num_features", num_features, 0)
         check_number("eps", eps)
         if momentum is not None:
             check_number("momentum", momentum)
@@ -91,8 +86,8 @@ class BatchNorm(Norm):
         ndim = max(self._ndims)
         if not -ndim <= channel_axis < ndim:
             raise ValueError(f"channel_axis: expected an axis in [{-ndim}, {ndim - 1}], got {channel_axis}")
-        _check_word("nonfinite", nonfinite, "error", "skip", "allow")
-        _check_word("momentum_convention", momentum_convention, "torch", "keras")
+        check_word("nonfinite", nonfinite, "error", "skip", "allow")
+        check_word("momentum_convention", momentum_convention, "torch", "keras")
         if check_index("running_ddof", running_ddof) not in (0, 1):
             raise ValueError(f"running_ddof: expected 0 or 1, got {running_ddof}")
         if momentum is None and nonfinite == "skip":

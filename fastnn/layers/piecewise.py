@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend
-from fastnn._checks import check_dtype, check_index, check_number
+from fastnn._checks import check_dtype, check_index, check_number, check_size
 from fastnn.layers.module import Module, Parameter
 
 __all__ = ["Maxout", "PReLU"]
@@ -45,9 +46,10 @@ class PReLU(Module):
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        if (count := check_index("num_parameters", num_parameters)) < 1:
-            raise ValueError(f"num_parameters: expected at least 1, got {num_parameters}")
+        count = check_size("num_parameters", num_parameters)
         check_number("init", init)
+        if not math.isfinite(init):
+            raise ValueError(f"init: expected a finite number, got {init}")
         self.channel_axis = check_index("channel_axis", channel_axis)
         self.weight = Parameter(np.full(count, init, check_dtype(dtype)), "weight", decay=False)
 

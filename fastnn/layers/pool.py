@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastnn import _backend
-from fastnn._checks import check_array
+from fastnn._checks import check_array, check_image_axis, check_pair
 from fastnn.functional.windows import Pair
 from fastnn.layers.module import Module
 
@@ -27,10 +27,14 @@ class _Pool(Module):
     def __init__(
         self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, *, channel_axis: int = 1
     ) -> None:
+        kernel = check_pair("kernel_size", kernel_size, 1)
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
+        check_pair("stride", self.stride, 1)
+        if any(2 * pad > size for pad, size in zip(check_pair("padding", padding, 0), kernel, strict=True)):
+            raise ValueError(f"padding: expected at most half of kernel_size {kernel_size}, got {padding}")
         self.padding = padding
-        self.channel_axis = channel_axis
+        self.channel_axis = check_image_axis(channel_axis)
 
     def __repr__(self) -> str:
         rest = f", padding={self.padding}" if self.padding != 0 else ""
@@ -124,7 +128,7 @@ class GlobalAvgPool2d(Module):
     _fresh_dx = True
 
     def __init__(self, *, channel_axis: int = 1) -> None:
-        self.channel_axis = channel_axis
+        self.channel_axis = check_image_axis(channel_axis)
 
     def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
         check_array("x", x)

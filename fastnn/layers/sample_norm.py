@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import _backend
-from fastnn._checks import check_array, check_dtype, check_index, check_number
+from fastnn._checks import check_array, check_dtype, check_index, check_number, check_size
 from fastnn.layers.module import Parameter
 from fastnn.layers.norm import Norm
 
@@ -219,7 +219,8 @@ class GroupNorm(ChannelNorm):
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        if num_groups < 1 or num_channels % num_groups:
+        num_channels, num_groups = check_size("num_channels", num_channels, 0), check_size("num_groups", num_groups)
+        if num_channels % num_groups:
             raise ValueError(f"num_groups: expected a divisor of num_channels, {num_channels}, got {num_groups}")
         self.num_groups = num_groups
         self.num_channels = num_channels
@@ -244,7 +245,7 @@ class InstanceNorm(ChannelNorm):
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        self.num_features = num_features
+        self.num_features = num_features = check_size("num_features", num_features, 0)
         super().__init__(num_features, channel_axis, eps, affine, dtype)
 
     def __repr__(self) -> str:

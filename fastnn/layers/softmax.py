@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from fastnn import _backend
+from fastnn._checks import check_index
 from fastnn.layers.module import Module
 
 __all__ = ["LogSoftmax", "Softmax"]
@@ -20,6 +21,8 @@ class Softmax(Module):
     Parameters
     ----------
     axis : int, default -1
+    dim : int, optional
+        PyTorch's name of `axis`.
 
     Notes
     -----
@@ -29,8 +32,11 @@ class Softmax(Module):
     _fresh_dx = True
     _op: ClassVar[str] = "softmax"
 
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+    def __init__(self, axis: int | None = None, *, dim: int | None = None) -> None:
+        if axis is not None and dim is not None:
+            raise TypeError(f"dim: expected None beside axis, its other name, got {dim!r}")
+        given = dim if axis is None else axis
+        self.axis = check_index("axis", -1 if given is None else given)
 
     def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
         y = getattr(_backend.ops, self._op)(x, self.axis)
@@ -50,6 +56,8 @@ class LogSoftmax(Softmax):
     Parameters
     ----------
     axis : int, default -1
+    dim : int, optional
+        PyTorch's name of `axis`.
 
     Notes
     -----

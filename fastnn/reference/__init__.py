@@ -12,6 +12,7 @@ float64 or wider. Random masks are the kernels' masks bit for bit.  It checks no
 
 from importlib import import_module as _import_module
 
+from fastnn._aliases import add_aliases as _add_aliases
 from fastnn.reference.activations import *
 from fastnn.reference.base import Saved
 from fastnn.reference.elementwise_losses import *
@@ -49,3 +50,4 @@ _FAMILIES = (
 
 __all__ = ["Saved"]
 __all__ += [name for family in _FAMILIES for name in _import_module(f"fastnn.reference.{family}").__all__]
+__all__ += _add_aliases(globals())

@@ -136,7 +136,9 @@ def _elementwise(function: _Function) -> _Function:
     """Adds to the docstring of an activation or its gradient what is the same for all."""
     parameters = inspect.signature(function).parameters
     own = "".join(
-        f"    {p.name} : float, default {p.default}\n" for p in parameters.values() if type(p.default) is float
+        f"    {p.name} : {type(p.default).__name__}, default {p.default!r}\n"
+        for p in parameters.values()
+        if type(p.default) in (float, str)
     )
     if "dy" in parameters:
         first, places = "dy", "`dy` or `x`"
@@ -204,12 +206,11 @@ def _elu(x: Array, alpha: float, scale: float, width: float) -> Array:
     return y
 
 
-def _elu_backward(dy: Array, x: Array, output: bool, alpha: float, scale: float, width: float) -> Array:
-    """On the left, 0 included, the slope is (y + scale * alpha) / width."""
+def _elu_backward(dy: Array, x: Array, alpha: float, scale: float, width: float) -> Array:
+    """On the left, 0 included, the slope is scale * alpha / width * exp(x / width); NaN stays."""
     number = x.dtype.type
-    y = x if output else _elu(x, alpha, scale, width)
-    below = (y + number(scale) * number(alpha)) / number(width)
-    dx: Array = dy * np.where(x <= 0, below, number(scale))
+    below = number(scale) * number(alpha / width) * np.exp(np.where(x > 0, 0, x) / number(width))
+    dx: Array = dy * np.where(x > 0, number(scale), below)
     return dx
 
 
@@ -224,9 +225,9 @@ def elu(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
 
 
 @_elementwise
-def elu_backward(dy: Array, x: Array, alpha: float = 1.0, *, output: bool = False, out: Array | None = None) -> Array:
-    """dx = dy where x > 0, else dy * (y + alpha).  From the output for a positive `alpha`."""
-    return into(out, _elu_backward(dy, x, output, alpha, 1.0, 1.0))
+def elu_backward(dy: Array, x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    """dx = dy where x > 0, else dy * alpha * exp(x)."""
+    return into(out, _elu_backward(dy, x, alpha, 1.0, 1.0))
 
 
 _SELU = {"scale": 1.0507009873554804934193349852946, "alpha": 1.6732632423543772848170429916717}
@@ -242,9 +243,9 @@ def selu(x: Array, *, out: Array | None = None) -> Array:
 
 
 @_elementwise
-def selu_backward(dy: Array, x: Array, *, output: bool = False, out: Array | None = None) -> Array:
-    """dx = dy * scale where x > 0, else dy * (y + scale * alpha)."""
-    return into(out, _elu_backward(dy, x, output, **_SELU, width=1.0))
+def selu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
+    """dx = dy * scale where x > 0, else dy * scale * alpha * exp(x)."""
+    return into(out, _elu_backward(dy, x, **_SELU, width=1.0))
 
 
 @_elementwise
@@ -257,9 +258,9 @@ def celu(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
 
 
 @_elementwise
-def celu_backward(dy: Array, x: Array, alpha: float = 1.0, *, output: bool = False, out: Array | None = None) -> Array:
-    """dx = dy where x > 0, else dy * (y / alpha + 1).  From the output for a positive `alpha`."""
-    return into(out, _elu_backward(dy, x, output, alpha, 1.0, alpha))
+def celu_backward(dy: Array, x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    """dx = dy where x > 0, else dy * exp(x / alpha)."""
+    return into(out, _elu_backward(dy, x, alpha, 1.0, alpha))
 
 
 def _density(x: Array) -> Array:
@@ -289,17 +290,21 @@ def _distribution(x: Array) -> Array:
 
 
 @_elementwise
-def gelu(x: Array, *, out: Array | None = None) -> Array:
+def gelu(x: Array, *, approximate: str = "none", out: Array | None = None) -> Array:
     """y = x * Phi(x) = x * (1 + erf(x / sqrt(2))) / 2, Phi being the normal distribution.
 
     D. Hendrycks, K. Gimpel: Gaussian error linear units (arXiv:1606.08415).
     """
+    if approximate == "tanh":
+        return gelu_tanh(x, out=out)
     return into(out, np.where(x > 20000, x, _finite(x) * _distribution(_finite(x))))
 
 
 @_elementwise
-def gelu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
+def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", out: Array | None = None) -> Array:
     """dx = dy * (Phi(x) + x * phi(x)), phi being the density of the normal distribution Phi."""
+    if approximate == "tanh":
+        return gelu_tanh_backward(dy, x, out=out)
     x = _finite(x)
     return into(out, dy * (_distribution(x) + x * _density(x)))
 

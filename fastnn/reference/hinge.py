@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.reference.base import Array, into, wide
 
-__all__ = ["hinge_loss"]
+__all__ = ["hinge_loss", "multi_margin_loss"]
 
 
 def hinge_loss(
@@ -60,3 +60,27 @@ def hinge_loss(
     if reduction == "sum":
         return losses.sum().item(), dscores
     return losses.mean().item() if count else math.nan, dscores
+
+
+def multi_margin_loss(
+    scores: Array,
+    labels: Array,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Array | None = None,
+    reduction: str = "mean",
+    *,
+    out: Array | None = None,
+) -> tuple[Any, Array]:
+    """`hinge_loss` divided by the number of classes, and its gradient.
+
+    Parameters
+    ----------
+    scores, labels, p, margin, weight, reduction, out : as in `hinge_loss`
+
+    Returns
+    -------
+    loss : float; (N,) array with reduction "none"
+    dscores : array like `scores`
+    """
+    return hinge_loss(scores, labels, p, margin, weight, reduction, over_classes="mean", out=out)

@@ -42,8 +42,8 @@ def softmax_cross_entropy(
     labels: Array,
     weight: Array | None = None,
     ignore_index: int = -100,
-    label_smoothing: float = 0.0,
     reduction: str = "mean",
+    label_smoothing: float = 0.0,
     *,
     out: Array | None = None,
 ) -> tuple[Any, Array]:
@@ -55,8 +55,8 @@ def softmax_cross_entropy(
     labels : (N,) or (N, ...) integer array, 0 <= label < C or `ignore_index`; or probabilities like `logits`
     weight : (C,) array, optional
     ignore_index : int, default -100
-    label_smoothing : float, default 0.0
     reduction : {"mean", "sum", "none"}, default "mean"
+    label_smoothing : float, default 0.0
     out : array like `logits`, optional
         Receives the gradient; may be `logits`.
 

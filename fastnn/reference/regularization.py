@@ -195,7 +195,7 @@ def alpha_factors(p: float) -> tuple[float, float, float]:
 def alpha_dropout(
     x: Array,
     p: float = 0.5,
-    training: bool = True,
+    training: bool = False,
     *,
     rng: random.Generator | None = None,
     first: int = 0,
@@ -213,8 +213,8 @@ def alpha_dropout(
     x : array of any shape
     p : float, default 0.5
         Probability to drop, in [0, 1].
-    training : bool, default True
-        If False, y is a copy of x.
+    training : bool, default False
+        If False, as in PyTorch here unlike in `dropout`, y is a copy of x.
     rng : Generator, optional
         One position is drawn in training with p > 0.  Default: `fastnn.random.default_generator`.
     first : int, default 0

@@ -316,10 +316,10 @@ def group_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
 
 def instance_norm(
     x: Array,
+    *,
     weight: Array | None = None,
     bias: Array | None = None,
     eps: float = 1e-5,
-    *,
     residual: Array | None = None,
     activation: Any = None,
     dropout: float = 0.0,

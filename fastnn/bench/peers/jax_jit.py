@@ -368,7 +368,7 @@ class _Operations:
         return self._epilogue(y, residual, activation, dropout, True, rng), None
 
     def instance_norm(
-        self, x: Traced, weight: Any = None, bias: Any = None, eps: float = 1e-5, *, channel_axis: int = 1,
+        self, x: Traced, *, weight: Any = None, bias: Any = None, eps: float = 1e-5, channel_axis: int = 1,
         **options: Any,
     ) -> tuple[Traced, None]:  # fmt: skip
         return self.group_norm(x, x.shape[channel_axis], weight, bias, eps, channel_axis=channel_axis, **options)

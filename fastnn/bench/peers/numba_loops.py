@@ -115,21 +115,24 @@ def _mish_gate(v):
     return math.tanh(math.log1p(math.exp(v)))
 
 
-# Value at v and slope, a and b being the parameters; the slope at the output of the first seven, at v of the others.
+# Value at v and slope, a and b being the parameters; the slope at the output of the first four, at v of the others.
 _FORMULAS = {
     "sigmoid": (lambda v, a, b: _gate(v), lambda y, a, b: y * (_ONE - y)),
     "tanh": (lambda v, a, b: math.tanh(v), lambda y, a, b: _ONE - y * y),
-    "elu": (lambda v, a, b: v if v > 0 else a * (math.exp(v) - _ONE), lambda y, a, b: _ONE if y > 0 else y + a),
+    "hardtanh": (lambda v, a, b: min(max(v, a), b), lambda y, a, b: _ONE if a < y < b else _ZERO),
+    "relu6": (lambda v, a, b: min(max(v, _ZERO), _SIX), lambda y, a, b: _ONE if 0 < y < 6 else _ZERO),
+    "elu": (
+        lambda v, a, b: v if v > 0 else a * (math.exp(v) - _ONE),
+        lambda v, a, b: _ONE if v > 0 else a * math.exp(v),
+    ),
     "selu": (
         lambda v, a, b: _SCALE * v if v > 0 else _SCALED_ALPHA * (math.exp(v) - _ONE),
-        lambda y, a, b: _SCALE if y > 0 else y + _SCALED_ALPHA,
+        lambda v, a, b: _SCALE if v > 0 else _SCALED_ALPHA * math.exp(v),
     ),
     "celu": (
         lambda v, a, b: v if v > 0 else a * (math.exp(v / a) - _ONE),
-        lambda y, a, b: _ONE if y > 0 else y / a + _ONE,
+        lambda v, a, b: _ONE if v > 0 else math.exp(v / a),
     ),
-    "hardtanh": (lambda v, a, b: min(max(v, a), b), lambda y, a, b: _ONE if a < y < b else _ZERO),
-    "relu6": (lambda v, a, b: min(max(v, _ZERO), _SIX), lambda y, a, b: _ONE if 0 < y < 6 else _ZERO),
     "gelu": (lambda v, a, b: v * _normal(v), lambda v, a, b: _normal(v) + v * _DENSITY * math.exp(-_HALF * v * v)),
     "silu": (lambda v, a, b: v * _gate(v), lambda v, a, b: _gate(v) * (_ONE + v * (_ONE - _gate(v)))),
     "mish": (

@@ -106,10 +106,8 @@ class NumpyIdiomatic(NumpyWindows, HandWritten):
         return lambda: np.where(x > 0, x, alpha * np.expm1(x)), None
 
     @prepared
-    def elu_backward(
-        self, dy: Array, x: Array, alpha: float = 1.0, *, output: bool = False, out: Array | None = None
-    ) -> Plan:
-        return lambda: np.where(x > 0, dy, dy * (x + alpha if output else alpha * np.exp(x))), None
+    def elu_backward(self, dy: Array, x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Plan:
+        return lambda: np.where(x > 0, dy, dy * (alpha * np.exp(x))), None
 
     @prepared
     def silu(self, x: Array, *, out: Array | None = None) -> Plan:

@@ -76,24 +76,20 @@ class TorchEager(TorchPeer):
     def elu(self, x: Tensor, alpha: float = 1.0, *, out: None = None) -> Tensor:
         return self.torch.nn.functional.elu(x, alpha)
 
-    def elu_backward(
-        self, dy: Tensor, x: Tensor, alpha: float = 1.0, *, output: bool = False, out: None = None
-    ) -> Tensor:
-        return self._aten.elu_backward.default(dy, alpha, 1, 1, output, x)
+    def elu_backward(self, dy: Tensor, x: Tensor, alpha: float = 1.0, *, out: None = None) -> Tensor:
+        return self._aten.elu_backward.default(dy, alpha, 1, 1, False, x)
 
     def selu(self, x: Tensor, *, out: None = None) -> Tensor:
         return self.torch.nn.functional.selu(x)
 
-    def selu_backward(self, dy: Tensor, x: Tensor, *, output: bool = False, out: None = None) -> Tensor:
-        return self._aten.elu_backward.default(dy, 1.6732632423543772, 1.0507009873554805, 1, output, x)
+    def selu_backward(self, dy: Tensor, x: Tensor, *, out: None = None) -> Tensor:
+        return self._aten.elu_backward.default(dy, 1.6732632423543772, 1.0507009873554805, 1, False, x)
 
     def celu(self, x: Tensor, alpha: float = 1.0, *, out: None = None) -> Tensor:
         return self.torch.nn.functional.celu(x, alpha)
 
-    def celu_backward(
-        self, dy: Tensor, x: Tensor, alpha: float = 1.0, *, output: bool = False, out: None = None
-    ) -> Tensor:
-        return self._aten.elu_backward.default(dy, alpha, 1, 1 / alpha, output, x)
+    def celu_backward(self, dy: Tensor, x: Tensor, alpha: float = 1.0, *, out: None = None) -> Tensor:
+        return self._aten.elu_backward.default(dy, alpha, 1, 1 / alpha, False, x)
 
     def gelu(self, x: Tensor, *, out: None = None) -> Tensor:
         return self.torch.nn.functional.gelu(x)
@@ -354,7 +350,7 @@ class TorchEager(TorchPeer):
         return self._untailed(dy, saved, backward)
 
     def instance_norm(
-        self, x: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5, *,
+        self, x: Tensor, *, weight: Any = None, bias: Any = None, eps: float = 1e-5,
         channel_axis: int = 1, out: None = None, rng: Any = None, **tail: Any,
     ) -> tuple[Tensor, Any]:  # fmt: skip
         """As torch has it: batch norm of one sample with all channels of all samples."""
@@ -392,7 +388,7 @@ class TorchEager(TorchPeer):
         return self._multiply("y", x, noise), noise
 
     def alpha_dropout(
-        self, x: Tensor, p: float = 0.5, training: bool = True, *, rng: Any = None, first: int = 0, out: None = None
+        self, x: Tensor, p: float = 0.5, training: bool = False, *, rng: Any = None, first: int = 0, out: None = None
     ) -> tuple[Tensor, Any]:
         a = ((1 - p) * (1 + p * SELU_LIMIT**2)) ** -0.5
         kept = self.torch.empty_like(x).bernoulli_(1 - p)  # from here on as in torch.nn.functional.alpha_dropout
