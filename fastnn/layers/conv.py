@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastnn import _backend, random
+from fastnn import _backend, init, random
 from fastnn._checks import check_array
 from fastnn.functional.windows import Pair
 from fastnn.layers.product import Product
@@ -27,9 +27,11 @@ class Conv2d(Product):
     channel_axis : int, default 1
         1 for images (N, C, H, W), -1 for (N, H, W, C).
     dtype : float32 or float64, default float32
+    weight_init, bias_init : str, number or function, optional
+        Names of `fastnn.init` such as "kaiming_normal", a value for all, or ``function(array, rng=generator)``.  Default:
+        uniform within 1 / sqrt(in_channels * kh * kw) of zero, as in torch.
     rng : Generator, optional
-        One position is drawn for the initial values, which are uniform within 1 / sqrt(in_channels * kh * kw) of zero,
-        as in torch.  Default: `fastnn.random.default_generator`.
+        One position is drawn for the initial values.  Default: `fastnn.random.default_generator`.
 
     Attributes
     ----------
@@ -57,6 +59,8 @@ class Conv2d(Product):
         *,
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
+        weight_init: init.Init | None = None,
+        bias_init: init.Init | None = None,
         rng: random.Generator | None = None,
     ) -> None:
         if in_channels < 1 or out_channels < 1:
@@ -68,7 +72,7 @@ class Conv2d(Product):
         self.out_channels = out_channels
         self.steps: dict[str, Pair] = {"stride": stride, "padding": padding, "dilation": dilation}
         self.channel_axis = channel_axis
-        self._draw((out_channels, in_channels, height, width), bias, dtype, rng)
+        self._draw((out_channels, in_channels, height, width), bias, dtype, rng, weight_init, bias_init)
 
     def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
         weight = self.weight.data
