@@ -61,7 +61,8 @@ def draw(results, path):
     )
     figure.get_layout_engine().set(hspace=0.08, wspace=0.03, rect=(0, 0.0, 1, 0.9))
     figure.text(0.012, 0.955, "The same network, six ways to start it", fontsize=17, weight="bold", color=INK)
-    note = "Distribution of the outputs of each of ten layers of 500 units, before any training"
+    units = results["relu", "Xavier"][0].shape[1]
+    note = f"Distribution of the outputs of each of ten layers of {units} units, before any training"
     figure.text(0.012, 0.915, note, fontsize=11, color=MUTED)
     for row, activation in zip(axes, ACTIVATIONS, strict=True):
         edges = np.linspace(-1, 1, 61) if activation == "tanh" else np.logspace(-12, 14, 105)

@@ -25,7 +25,24 @@ from ._runtime import (
 )
 
 if TYPE_CHECKING:
-    from . import act, augmentation, bench, cases, checks, compat, data, functional, init, layers, losses, optim, preprocessing, random, reference, schedules
+    from . import (
+        act,
+        augmentation,
+        bench,
+        cases,
+        checks,
+        compat,
+        data,
+        functional,
+        init,
+        layers,
+        losses,
+        optim,
+        preprocessing,
+        random,
+        reference,
+        schedules,
+    )
     from ._backend import use_reference
     from .layers import (
         AlphaDropout,

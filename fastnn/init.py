@@ -78,7 +78,11 @@ def _initializer(argument: str, init: Init) -> Callable[..., Any]:
 
 
 def fill(
-    weight: Parameter, bias: Parameter | None, weight_init: Init | None, bias_init: Init | None, rng: np.random.Generator
+    weight: Parameter,
+    bias: Parameter | None,
+    weight_init: Init | None,
+    bias_init: Init | None,
+    rng: np.random.Generator,
 ) -> None:
     """Start a product and its bias; None: as torch does, `fan_in_uniform` with the fan_in of the weight for both."""
     fills_weight = _initializer("weight_init", "fan_in_uniform" if weight_init is None else weight_init)
@@ -215,9 +219,7 @@ def normal(
     return array
 
 
-def uniform(
-    target: Target, a: float = 0.0, b: float = 1.0, *, rng: Rng = None, dtype: DTypeLike = np.float32
-) -> Array:
+def uniform(target: Target, a: float = 0.0, b: float = 1.0, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
     """Uniformly distributed values in [a, b).
 
     Parameters

@@ -304,9 +304,7 @@ class Module:
         """Set eval mode, as ``train(False)``: running statistics are used, dropout is off."""
         return self.train(False)
 
-    def init(
-        self: M, weight: Init | None = None, bias: Init | None = None, *, rng: Rng = None
-    ) -> M:
+    def init(self: M, weight: Init | None = None, bias: Init | None = None, *, rng: Rng = None) -> M:
         """Start again: draw the weights and biases of all matrix products and convolutions within anew.
 
         Norms and other layers are left as they are.
