@@ -38,7 +38,6 @@ if TYPE_CHECKING:
         layers,
         losses,
         optim,
-        preprocessing,
         random,
         reference,
         schedules,

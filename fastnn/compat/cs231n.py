@@ -7,8 +7,8 @@ Instead of ``from cs231n.layers import *``, ``from cs231n.layer_utils import *``
 
 Conventions are the course's: weights are (inputs, outputs), a forward function returns ``(out, cache)``, its backward
 function ``(dx, dw, db)`` from ``(dout, cache)``, update rules ``(next_w, config)`` from ``(w, dw, config)``, and
-dropout's `p` is the probability to KEEP an element.  A cache is to be passed on, not looked into: kernels keep less than
-the course's formulas do.  Layers compute in float32 if all arrays are, else in float64.
+dropout's `p` is the probability to KEEP an element.  A cache is to be passed on, not looked into: kernels keep less
+than the course's formulas do.  Layers compute in float32 if all arrays are, else in float64.
 
 Two things are not the course's.  Dropout's random numbers are those of `fastnn.random`, so a mask is another one than
 NumPy's, with the same distribution; a `seed` fixes it all the same.  And the state in `config` is updated in place.
@@ -391,7 +391,7 @@ def dropout_forward(x: Array, dropout_param: Config) -> tuple[Array, Any]:
     ----------
     x : array, any shape
     dropout_param : dict
-        ``p``, the probability to KEEP an element; ``mode`` "train" or "test"; ``seed``, optional: makes the mask repeat.
+        ``p``, the probability to KEEP an element; ``mode`` "train" or "test"; ``seed``, optional: the mask repeats.
         Without it, masks come from the generator of `fastnn.manual_seed`.
 
     Returns
