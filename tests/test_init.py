@@ -118,7 +118,7 @@ def test_gains_keep_the_signal(name):
         (
             lambda: init.kaiming_normal(5),
             ValueError,
-            r"target: expected a weight with at least 2 axes, got shape \(5,\)",
+            r"target: expected .* at least 2 axes, got shape \(5,\)",
         ),
         (lambda: init.xavier_normal((2, 2), mode="in"), ValueError, "mode: expected 'fan_in'.*got 'in'"),
         (lambda: init.normal(5, std=-1), ValueError, "std: expected a number of at least 0, got -1"),

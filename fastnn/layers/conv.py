@@ -28,8 +28,8 @@ class Conv2d(Product):
         1 for images (N, C, H, W), -1 for (N, H, W, C).
     dtype : float32 or float64, default float32
     weight_init, bias_init : str, number or function, optional
-        Names of `fastnn.init` such as "kaiming_normal", a value for all, or ``function(array, rng=generator)``.  Default:
-        uniform within 1 / sqrt(in_channels * kh * kw) of zero, as in torch.
+        Names of `fastnn.init` such as "kaiming_normal", a value for all, or ``function(array, rng=generator)``.
+        Default: uniform within 1 / sqrt(in_channels * kh * kw) of zero, as in torch.
     rng : Generator, optional
         One position is drawn for the initial values.  Default: `fastnn.random.default_generator`.
 

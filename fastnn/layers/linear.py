@@ -30,8 +30,8 @@ class Linear(Product):
     bias : bool, default True
     dtype : float32 or float64, default float32
     weight_init, bias_init : str, number or function, optional
-        Names of `fastnn.init` such as "kaiming_normal", a value for all, or ``function(array, rng=generator)``.  Default:
-        uniform within 1 / sqrt(in_features) of zero, as in torch (Kaiming's with a = sqrt(5)).
+        Names of `fastnn.init` such as "kaiming_normal", a value for all, or ``function(array, rng=generator)``.
+        Default: uniform within 1 / sqrt(in_features) of zero, as in torch (Kaiming's with a = sqrt(5)).
     rng : Generator, optional
         One position is drawn for the initial values.  Default: `fastnn.random.default_generator`.
 
