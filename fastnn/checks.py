@@ -14,6 +14,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,7 +24,8 @@ from fastnn import random
 from fastnn.layers.dropout import Stochastic
 from fastnn.layers.module import _NOTHING, Module
 from fastnn.losses import Loss
-from fastnn.optim import SGD, Adam
+from fastnn.optim.adam import Adam
+from fastnn.optim.sgd import SGD
 
 __all__ = [
     "ArrayCheck",
@@ -386,10 +388,11 @@ def gradcheck(
     with _same_randomness(network) as restart:
         if network is not None:
             problem = _network_problem(network, np.array(x, np.float64), loss, restart)
-            opt = Adam(network.parameters(), lr=1e-3) if burn_in else None
-            for _ in range(burn_in if opt else 0):
-                problem.gradients()
-                opt.step()  # type: ignore[union-attr]
+            if burn_in:
+                opt = Adam(network.parameters(), lr=1e-3)
+                for _ in range(burn_in):
+                    problem.gradients()
+                    opt.step()
         elif not callable(target):
             raise TypeError(f"target: expected a Module or a function, got {type(target).__name__}")
         elif loss is not None or burn_in:
@@ -434,8 +437,8 @@ def check_initial_loss(net: Module, loss: LossLike, x: Array, target: Array, *, 
     """Whether the loss of a network that knows nothing is that of equal scores.
 
     Of C classes, this is ln C for softmax cross-entropy and C - 1 for the hinge loss; it is computed here, as the loss
-    of scores that are all 0.  A larger one says that the first weights are too large, another one that labels, scores or
-    the loss are not what they should be.  Without penalty, dropout and noise, in training mode.
+    of scores that are all 0.  A larger one says that the first weights are too large, another one that labels, scores
+    or the loss are not what they should be.  Without penalty, dropout and noise, in training mode.
 
     Parameters
     ----------
@@ -502,7 +505,7 @@ def check_regularisation_raises_loss(
         For fewer than two strengths or such that do not rise, no samples, or another number of targets.
     """
     _check_data(x, target)
-    if len(strengths) < 2 or any(b <= a for a, b in zip(strengths[:-1], strengths[1:], strict=True)):
+    if len(strengths) < 2 or any(b <= a for a, b in pairwise(strengths)):
         raise ValueError(f"strengths: expected at least two, rising, got {tuple(strengths)}")
     totals = []
     with _same_randomness(net):
@@ -513,7 +516,7 @@ def check_regularisation_raises_loss(
         for strength in strengths:
             record = optimizer(clone.parameters(), lr=0.0, weight_decay=strength).step(stats=True)
             totals.append(_mean(value) + record.penalty)
-    passed = all(b > a for a, b in zip(totals[:-1], totals[1:], strict=True))
+    passed = all(b > a for a, b in pairwise(totals))
     steps = ", ".join(f"{total:.4g} at {strength:g}" for total, strength in zip(totals, strengths, strict=True))
     return CheckResult("regularisation raises the loss", passed, steps)
 
