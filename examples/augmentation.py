@@ -10,16 +10,16 @@ import argparse
 import numpy as np
 
 import fastnn as fnn
-from fastnn.augmentation import Compose, Noise, Rotate, Shift
+from fastnn.augmentation import Compose, Noise, Rotate, Shift, Sometimes
 from fastnn.data import load_digits
 
 BATCH, LR = 32, 3e-3
 TRANSFORMS = {
     "none": None,
-    "noise 0.1": Noise(0.1),
-    "rotation 12 degrees": Rotate(12),
-    "shift 0.7 pixels": Shift(0.7),
-    "all three": Compose(Rotate(12), Shift(0.7), Noise(0.1)),
+    "noise": Sometimes(0.5, Noise(0.1)),
+    "rotation": Sometimes(0.5, Rotate(12)),
+    "shift": Sometimes(0.5, Shift(0.7)),
+    "all three": Sometimes(0.5, Compose(Rotate(12), Shift(0.7), Noise(0.1))),
 }
 
 
@@ -37,7 +37,7 @@ def network(seed):
     )
 
 
-def train(images, transform=None, steps=1200, seed=0):
+def train(images, transform=None, steps=1500, seed=0):
     """Accuracy on the test images, after training on so many images of the others."""
     digits = load_digits()
     x, x_test = (array.astype(np.float32) / 16 for array in (digits.train_images, digits.test_images))
@@ -57,7 +57,7 @@ def train(images, transform=None, steps=1200, seed=0):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, nargs="+", default=[100, 300, 1437])
     options = parser.parse_args(arguments)

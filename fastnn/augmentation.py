@@ -3,7 +3,7 @@
 A transform is called with a batch and a generator, ``transform(x, rng)``, and returns a new batch of the same shape and
 type::
 
-    transform = Compose(Rotate(10), Shift(1), Noise(0.05))
+    transform = Sometimes(0.5, Compose(Rotate(10), Shift(1), Noise(0.05)))
     for batch in batches:
         y = net(transform(x[batch], rng))
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fastnn._checks import check_array, check_number
 
-__all__ = ["Compose", "Noise", "Rotate", "Shift", "Transform"]
+__all__ = ["Compose", "Noise", "Rotate", "Shift", "Sometimes", "Transform"]
 
 Array: TypeAlias = NDArray[Any]
 Transform: TypeAlias = Callable[[Array, np.random.Generator], Array]
@@ -71,7 +71,7 @@ class _Warp:
             offset = center + shift - matrix @ center
             for index in np.ndindex(image.shape[:-2]):
                 ndimage.affine_transform(
-                    image[index], matrix, offset, output=result[index], order=order, mode="constant", cval=cval
+                    image[index], matrix, offset, output=result[index], order=order, mode="grid-constant", cval=cval
                 )
         return np.ascontiguousarray(np.moveaxis(out, (-2, -1), (height, width)))
 
@@ -198,3 +198,34 @@ class Compose:
 
     def __repr__(self) -> str:
         return f"Compose({', '.join(map(repr, self.transforms))})"
+
+
+class Sometimes:
+    """Changes each image with probability `p`, and leaves the others: a network then sees images as they are, too.
+
+    Parameters
+    ----------
+    p : float
+        In [0, 1].
+    transform : function ``(x, rng) -> x``
+    """
+
+    def __init__(self, p: float, transform: Transform) -> None:
+        check_number("p", p)
+        if not 0 <= p <= 1:
+            raise ValueError(f"p: expected a probability in [0, 1], got {p}")
+        if not callable(transform):
+            raise TypeError(f"transform: expected a function, got {type(transform).__name__}")
+        self.p = p
+        self.transform = transform
+
+    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
+        """The batch `x`, some of its images changed."""
+        check_array("x", x)
+        chosen = rng.random(len(x)) < self.p
+        out = x.copy()
+        out[chosen] = self.transform(x[chosen], rng)
+        return out
+
+    def __repr__(self) -> str:
+        return f"Sometimes({self.p:g}, {self.transform!r})"
