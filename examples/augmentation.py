@@ -2,7 +2,7 @@
 
 Run it with: python examples/augmentation.py
 
-It needs scipy: pip install 'fastnn-kernels[augmentation]'
+It needs scipy: pip install 'fastnn-kernels[sklearn]'
 """
 
 import argparse

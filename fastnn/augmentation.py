@@ -8,7 +8,7 @@ type::
         y = net(transform(x[batch], rng))
 
 Images are moved by `scipy.ndimage`, which is loaded at the first call and installed by
-``pip install 'fastnn-kernels[augmentation]'``.  Pixels from outside are 0, so zero-centre images afterwards, or let
+``pip install 'fastnn-kernels[sklearn]'``.  Pixels from outside are 0, so zero-centre images afterwards, or let
 ``cval`` say what lies outside.
 """
 
@@ -35,7 +35,7 @@ def _ndimage() -> Any:
         from scipy import ndimage
     except ImportError as error:
         raise ImportError(
-            "fastnn.augmentation: expected scipy, which is not installed; pip install 'fastnn-kernels[augmentation]'"
+            "fastnn.augmentation: expected scipy, which is not installed; pip install 'fastnn-kernels[sklearn]'"
         ) from error
     return ndimage
 
@@ -51,7 +51,7 @@ class _Warp:
     """Images moved by a random affine map each, all channels of one alike."""
 
     def _maps(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Matrices (n, 2, 2) and shifts (n, 2) about the centre: output pixel p shows input pixel matrix @ p + shift."""
+        """Matrices (n, 2, 2), shifts (n, 2): from the centre, output pixel p shows input pixel matrix @ p + shift."""
         raise NotImplementedError
 
     def _warp(self, x: Array, rng: np.random.Generator, axes: tuple[int, int], order: int, cval: float) -> Array:
@@ -223,7 +223,7 @@ class Sometimes:
         """The batch `x`, some of its images changed."""
         check_array("x", x)
         chosen = rng.random(len(x)) < self.p
-        out = x.copy()
+        out: Array = x.copy()
         out[chosen] = self.transform(x[chosen], rng)
         return out
 

@@ -1,7 +1,7 @@
 """Preprocessing of images with scikit-learn: what is learned from the training data alone, and applied to all.
 
-Each function makes a transformer that takes images, (N, H, W), (N, C, H, W) or (N, H, W, C), or rows of numbers, (N, D).
-It goes into a scikit-learn pipeline, or stands alone::
+Each function makes a transformer that takes images, (N, H, W), (N, C, H, W) or (N, H, W, C), or rows of numbers,
+(N, D).  It goes into a scikit-learn pipeline, or stands alone::
 
     prepare = preprocessing.mean_image().fit(digits.train_images)
     x, x_test = prepare.transform(digits.train_images), prepare.transform(digits.test_images)
@@ -11,8 +11,8 @@ It goes into a scikit-learn pipeline, or stands alone::
 Fitting it to test or validation images as well would tell the network about them: fit it to the training images.
 
 The arithmetic is scikit-learn's: `StandardScaler` (mean image, per-channel mean, standardising), `MinMaxScaler` (range
-[-1, 1]), `PCA` (components, whitening).  What it lacks is `Images`, which gives them rows: those of an image, or those of
-a pixel.  Install it with ``pip install 'fastnn-kernels[sklearn]'``.
+[-1, 1]), `PCA` (components, whitening).  What it lacks is `Images`, which gives them rows: an image each, or a pixel
+each.  Install it with ``pip install 'fastnn-kernels[sklearn]'``.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def affine_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     dout : (N, M) array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -144,7 +144,7 @@ def relu_backward(dout: Array, cache: Any) -> Array:
     Parameters
     ----------
     dout : array like the output
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -178,7 +178,7 @@ def affine_relu_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     dout : (N, M) array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -242,7 +242,7 @@ def batchnorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     dout : (N, D) array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -293,7 +293,7 @@ def spatial_batchnorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, A
     Parameters
     ----------
     dout : (N, C, H, W) array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -329,7 +329,7 @@ def layernorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     dout : (N, D) array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -369,7 +369,7 @@ def spatial_groupnorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, A
     Parameters
     ----------
     dout : (N, C, H, W) array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -412,7 +412,7 @@ def dropout_backward(dout: Array, cache: Any) -> Array:
     Parameters
     ----------
     dout : array like the output
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -453,7 +453,7 @@ def conv_backward_fast(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     dout : (N, F, H', W') array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -491,7 +491,7 @@ def max_pool_backward_fast(dout: Array, cache: Any) -> Array:
     Parameters
     ----------
     dout : (N, C, H', W') array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -529,7 +529,7 @@ def conv_relu_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     dout : (N, F, H', W') array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -570,7 +570,7 @@ def conv_bn_relu_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array,
     Parameters
     ----------
     dout : (N, F, H', W') array
-    cache
+    cache : of the forward pass
 
     Returns
     -------
@@ -608,7 +608,7 @@ def conv_relu_pool_backward(dout: Array, cache: Any) -> tuple[Array, Array, Arra
     Parameters
     ----------
     dout : array like the output
-    cache
+    cache : of the forward pass
 
     Returns
     -------
