@@ -26,7 +26,7 @@ try:
     from sklearn.base import BaseEstimator, TransformerMixin, clone
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
         "fastnn.preprocessing: expected scikit-learn >= 1.6, which is not installed; "
@@ -78,9 +78,10 @@ class Images(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.flatten = flatten
 
     def _validated(self, X: Any, reset: bool) -> Array:
-        types = [np.float32, np.float64]
-        images: Array = validate_data(self, X, reset=reset, dtype=types, allow_nd=True, ensure_2d=True)
-        return images
+        options: dict[str, Any] = {"dtype": [np.float32, np.float64], "allow_nd": True}
+        if not reset and getattr(X, "ndim", 2) > 2:  # the second axis may be rows of pixels, of which there may be others
+            return check_array(X, **options)  # type: ignore[no-any-return]
+        return validate_data(self, X, reset=reset, **options)  # type: ignore[no-any-return]
 
     def _rows(self, images: Array) -> Array:
         if self.per == "pixel":

@@ -74,9 +74,9 @@ def test_channel_mean(preprocessing, shape, axis, with_std):
 
 def test_channel_mean_takes_images_of_other_sizes(preprocessing):
     prepare = preprocessing.channel_mean(-1).fit(images(5, 6, 5, 3))
-    with pytest.raises(ValueError, match="X has 4 features"):  # the second axis, which scikit-learn watches
-        prepare.transform(images(5, 4, 9, 3))
-    assert prepare.transform(images(5, 6, 9, 3)).shape == (5, 6, 9, 3)
+    assert prepare.transform(images(5, 4, 9, 3)).shape == (5, 4, 9, 3)
+    with pytest.raises(ValueError, match=r"X: expected images of shape \(3,\), got \(5, 6, 5, 4\)"):
+        prepare.transform(images(5, 6, 5, 4))
 
 
 def test_standardise_and_min_max(preprocessing):
@@ -205,6 +205,12 @@ def test_transforms(transform, dtype, rng):
     assert not np.array_equal(got, transform(x, np.random.default_rng(6)))
     moved = ~np.isclose(got, x).all(axis=(1, 2, 3))
     assert 5 < moved.sum() < 25 if isinstance(transform, Sometimes) else moved.all()
+
+
+def test_some_or_none_or_all(rng):
+    x, everything = images(10, 8, 8), Compose(Rotate(15), Shift(1), Noise(0.1))
+    np.testing.assert_array_equal(Sometimes(0, everything)(x, rng), x)
+    assert (Sometimes(1, everything)(x, rng) != x).any(axis=(1, 2)).all()
 
 
 def test_all_channels_move_alike_and_every_image_by_itself(rng):
