@@ -79,7 +79,7 @@ class Images(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: Any, reset: bool) -> Array:
         options: dict[str, Any] = {"dtype": [np.float32, np.float64], "allow_nd": True}
-        if not reset and getattr(X, "ndim", 2) > 2:  # the second axis may be rows of pixels, of which there may be others
+        if not reset and getattr(X, "ndim", 2) > 2:  # the second axis may be rows of pixels
             return check_array(X, **options)  # type: ignore[no-any-return]
         return validate_data(self, X, reset=reset, **options)  # type: ignore[no-any-return]
 
