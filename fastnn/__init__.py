@@ -25,7 +25,23 @@ from ._runtime import (
 )
 
 if TYPE_CHECKING:
-    from . import act, bench, cases, data, functional, layers, losses, optim, random, reference, schedules
+    from . import (
+        act,
+        augmentation,
+        bench,
+        cases,
+        checks,
+        compat,
+        data,
+        functional,
+        init,
+        layers,
+        losses,
+        optim,
+        random,
+        reference,
+        schedules,
+    )
     from ._backend import use_reference
     from .layers import (
         AlphaDropout,
@@ -77,13 +93,18 @@ if TYPE_CHECKING:
 
 _SUBMODULES = (
     "act",
+    "augmentation",
     "bench",
     "cases",
+    "checks",
+    "compat",
     "data",
     "functional",
+    "init",
     "layers",
     "losses",
     "optim",
+    "preprocessing",  # needs scikit-learn, so it is no part of __all__
     "random",
     "reference",
     "schedules",
@@ -185,15 +206,19 @@ __all__ = [
     "WeightNorm",
     "__version__",
     "act",
+    "augmentation",
     "available_isas",
     "bench",
     "cases",
+    "checks",
+    "compat",
     "data",
     "empty_cache",
     "functional",
     "get_include",
     "get_isa",
     "get_num_threads",
+    "init",
     "layers",
     "losses",
     "manual_seed",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastnn import _backend, random
+from fastnn import _backend, init, random
 from fastnn._checks import check_array, check_image_axis, check_pair, check_size
 from fastnn.functional.windows import Pair
 from fastnn.layers.product import Product
@@ -28,9 +28,11 @@ class Conv2d(Product):
     channel_axis : int, default 1
         1 for images (N, C, H, W), -1 for (N, H, W, C).
     dtype : float32 or float64, default float32
+    weight_init, bias_init : str, number or function, optional
+        Names of `fastnn.init` such as "kaiming_normal", a value for all, or ``function(array, rng=generator)``.
+        Default: uniform within 1 / sqrt(in_channels * kh * kw) of zero, as in torch.
     rng : Generator, optional
-        One position is drawn for the initial values, which are uniform within 1 / sqrt(in_channels * kh * kw) of zero,
-        as in torch.  Default: `fastnn.random.default_generator`.
+        One position is drawn for the initial values.  Default: `fastnn.random.default_generator`.
 
     Attributes
     ----------
@@ -58,6 +60,8 @@ class Conv2d(Product):
         bias: bool = True,
         channel_axis: int = 1,
         dtype: DTypeLike = np.float32,
+        weight_init: init.Init | None = None,
+        bias_init: init.Init | None = None,
         rng: random.Generator | None = None,
     ) -> None:
         self.in_channels = check_size("in_channels", in_channels)
@@ -67,7 +71,7 @@ class Conv2d(Product):
             check_pair(name, steps, least)
         self.steps: dict[str, Pair] = {"stride": stride, "padding": padding, "dilation": dilation}
         self.channel_axis = check_image_axis(channel_axis)
-        self._draw((self.out_channels, self.in_channels, *kernel), bias, dtype, rng)
+        self._draw((self.out_channels, self.in_channels, *kernel), bias, dtype, rng, weight_init, bias_init)
 
     def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
         weight = self.weight.data

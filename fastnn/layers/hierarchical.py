@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastnn import _backend, random
+from fastnn import _backend, init, random
 from fastnn._checks import REDUCTIONS, check_array, check_dtype, check_factor, check_size, check_word
 from fastnn._tree import ClassTree, huffman, nested, parents
 from fastnn.layers.module import _NOTHING, Module, Parameter
@@ -42,8 +41,10 @@ class HierarchicalSoftmax(Module):
     reduction : {"mean", "sum", "none"}, default "mean"
         With "none" the loss is an array, and the gradients are those of its sum.
     dtype : float32 or float64, default float32
+    weight_init, bias_init : str, number or function, optional
+        As in `Linear`.
     rng : Generator, optional
-        One position is drawn for the initial values, which are those of `Linear`.
+        One position is drawn for the initial values.  Default: `fastnn.random.default_generator`.
 
     Attributes
     ----------
@@ -75,6 +76,8 @@ class HierarchicalSoftmax(Module):
         *,
         reduction: str = "mean",
         dtype: DTypeLike = np.float32,
+        weight_init: init.Init | None = None,
+        bias_init: init.Init | None = None,
         rng: random.Generator | None = None,
     ) -> None:
         dtype = check_dtype(dtype)
@@ -82,10 +85,12 @@ class HierarchicalSoftmax(Module):
         self.n_classes = n_classes = check_size("n_classes", n_classes, 2)
         self.reduction = check_word("reduction", reduction, *REDUCTIONS)
         self._tree = _tree_of(n_classes, tree, counts)
-        values = np.random.Generator(np.random.PCG64((random.default_generator if rng is None else rng).draw()))
-        bound = 1 / math.sqrt(in_features)
-        self.weight = Parameter(values.uniform(-bound, bound, (n_classes - 1, in_features)).astype(dtype), "weight")
-        self.bias = Parameter(values.uniform(-bound, bound, n_classes - 1).astype(dtype), "bias", decay=False)
+        self.weight = Parameter(np.empty((n_classes - 1, in_features), dtype), "weight")
+        self.bias = Parameter(np.empty(n_classes - 1, dtype), "bias", decay=False)
+        self._init(weight_init, bias_init, init.numpy_generator(rng))
+
+    def _init(self, weight: init.Init | None, bias: init.Init | None, rng: np.random.Generator) -> None:
+        init.fill(self.weight, self.bias, weight, bias, rng)
 
     def forward(  # type: ignore[override]
         self, h: NDArray[Any], labels: NDArray[np.integer[Any]]

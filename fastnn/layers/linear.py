@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastnn import _backend, random
+from fastnn import _backend, init, random
 from fastnn._checks import check_array, check_size
 from fastnn.functional._arrays import check_gradient
 from fastnn.layers.module import Parameter
@@ -29,9 +29,11 @@ class Linear(Product):
     in_features, out_features : int
     bias : bool, default True
     dtype : float32 or float64, default float32
+    weight_init, bias_init : str, number or function, optional
+        Names of `fastnn.init` such as "kaiming_normal", a value for all, or ``function(array, rng=generator)``.
+        Default: uniform within 1 / sqrt(in_features) of zero, as in torch (Kaiming's with a = sqrt(5)).
     rng : Generator, optional
-        One position is drawn for the initial values, which are uniform within 1 / sqrt(in_features) of zero:
-        Kaiming's with a = sqrt(5) for the weight, as in torch.  Default: `fastnn.random.default_generator`.
+        One position is drawn for the initial values.  Default: `fastnn.random.default_generator`.
 
     Attributes
     ----------
@@ -51,11 +53,13 @@ class Linear(Product):
         bias: bool = True,
         *,
         dtype: DTypeLike = np.float32,
+        weight_init: init.Init | None = None,
+        bias_init: init.Init | None = None,
         rng: random.Generator | None = None,
     ) -> None:
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
-        self._draw((self.out_features, self.in_features), bias, dtype, rng)
+        self._draw((self.out_features, self.in_features), bias, dtype, rng, weight_init, bias_init)
 
     def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
         return self._product(x, self.weight.data), x
@@ -137,14 +141,23 @@ class WeightNorm(Linear):
         if type(layer) is not Linear:
             raise TypeError(f"layer: expected Linear, got {type(layer).__name__}")
         v = layer.weight.data.copy()
-        g = np.sqrt(_row_sums(np.square(v)))
-        if not g.all():
-            raise ValueError("layer: expected a weight without rows of zeros, which have no direction")
         self.in_features = layer.in_features
         self.out_features = layer.out_features
-        self.weight_g = Parameter(g, "weight_g")
+        self.weight_g = Parameter(np.empty((len(v), 1), v.dtype), "weight_g")
         self.weight_v = Parameter(v, "weight_v", decay=False)
         self.bias = layer.bias
+        self._set_length("layer")
+
+    def _set_length(self, argument: str) -> None:
+        """Make v the weight itself."""
+        g = self._norms()
+        if not g.all():
+            raise ValueError(f"{argument}: expected a weight without rows of zeros, which have no direction")
+        self.weight_g.data[...] = g
+
+    def _init(self, weight: init.Init | None, bias: init.Init | None, rng: np.random.Generator) -> None:
+        init.fill(self.weight_v, self.bias, weight, bias, rng)
+        self._set_length("weight")
 
     def effective_weight(self) -> NDArray[Any]:
         """g * v / ||v|| as a new array."""

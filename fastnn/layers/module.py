@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastnn import _core
 from fastnn._state import check_state
+from fastnn.init import Init, Rng, numpy_generator
 
 __all__ = ["Module", "Parameter", "Saved"]
 
@@ -302,6 +303,42 @@ class Module:
     def eval(self: M) -> M:
         """Set eval mode, as ``train(False)``: running statistics are used, dropout is off."""
         return self.train(False)
+
+    def init(self: M, weight: Init | None = None, bias: Init | None = None, *, rng: Rng = None) -> M:
+        """Start again: draw the weights and biases of all matrix products and convolutions within anew.
+
+        Norms and other layers are left as they are.
+
+        Parameters
+        ----------
+        weight, bias : str, number or function, optional
+            Names of `fastnn.init` such as "kaiming_normal", a value for all, or ``function(array, rng=generator)``.
+            Default: as layers start.
+        rng : int, numpy.random.Generator or fastnn.Generator, optional
+            One generator serves all layers, in their order.  Default: one position of
+            `fastnn.random.default_generator`.
+
+        Returns
+        -------
+        Module
+            This one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an unknown name, or what is none of the three.
+
+        Examples
+        --------
+        >>> net = Sequential(Linear(784, 256), ReLU(), Linear(256, 10)).init("kaiming_normal", bias=0.01, rng=0)
+        """
+        generator = numpy_generator(rng)
+        for module in self.modules():
+            module._init(weight, bias, generator)
+        return self
+
+    def _init(self, weight: Init | None, bias: Init | None, rng: np.random.Generator) -> None:
+        """Draw what `init` is about; nothing, unless a subclass has it."""
 
     # ----------------------------------------------------------------------------------------------------- state
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastnn import _backend, random
+from fastnn import _backend, init, random
 from fastnn._checks import check_dtype
 from fastnn.layers.module import Module, Parameter, Saved
 
@@ -39,16 +38,23 @@ class Product(Module):
     channel_axis = -1
     operation = "matmul"
 
-    def _draw(self, shape: tuple[int, ...], bias: bool, dtype: DTypeLike, rng: random.Generator | None) -> None:
-        """Initial values: uniform within 1 / sqrt(inputs of one output) of zero."""
+    def _draw(
+        self,
+        shape: tuple[int, ...],
+        bias: bool,
+        dtype: DTypeLike,
+        rng: random.Generator | None,
+        weight_init: init.Init | None,
+        bias_init: init.Init | None,
+    ) -> None:
+        """Make the parameters."""
         dtype = check_dtype(dtype)
-        # NumPy's own generator, but local and seeded by ours: its global state is not touched
-        values = np.random.Generator(np.random.PCG64((random.default_generator if rng is None else rng).draw()))
-        bound = 1 / math.sqrt(math.prod(shape[1:]))
-        self.weight = Parameter(values.uniform(-bound, bound, shape).astype(dtype), "weight")
-        self.bias = None
-        if bias:
-            self.bias = Parameter(values.uniform(-bound, bound, shape[0]).astype(dtype), "bias", decay=False)
+        self.weight = Parameter(np.empty(shape, dtype), "weight")
+        self.bias = Parameter(np.empty(shape[0], dtype), "bias", decay=False) if bias else None
+        self._init(weight_init, bias_init, init.numpy_generator(rng))
+
+    def _init(self, weight: init.Init | None, bias: init.Init | None, rng: np.random.Generator) -> None:
+        init.fill(self.weight, self.bias, weight, bias, rng)
 
     def product(self, x: NDArray[Any]) -> tuple[NDArray[Any], Any]:
         """The product as a new array, and what its backward pass needs."""
