@@ -5,10 +5,6 @@
 namespace fastnn {
 namespace {
 
-FASTNN_INLINE index smaller(index a, index b) {
-  return a < b ? a : b;
-}
-
 // Calls block(g, n) for consecutive stretches of [begin, end), cut at multiples of kBlock of the flat index.
 template <class Block>
 FASTNN_INLINE void for_blocks(index begin, index end, const Block& block) {

@@ -33,11 +33,19 @@ FASTNN_NOINLINE void copy_pixels(const T* FASTNN_RESTRICT from, index from_strid
   if (from_stride == 1 && to_stride == 1) return copy_elements(from, to, n * inner);
   if (inner > 1) {
     for (index i = 0; i < n; ++i) copy_elements(from + i * from_stride * inner, to + i * to_stride * inner, inner);
-  } else if (from_stride == 2) {
-    for (index i = 0; i < n; ++i) to[i] = from[2 * i];
   } else {
     for (index i = 0; i < n; ++i) to[i * to_stride] = from[i * from_stride];
   }
+}
+
+// The phases of a row at once.
+template <class T>
+FASTNN_NOINLINE void separate_phases(const T* row, T* even, T* odd, index n) {
+  separate_pairs(row, even, odd, n);
+}
+template <class T>
+FASTNN_NOINLINE void join_phases(const T* even, const T* odd, T* row, index n) {
+  join_pairs(even, odd, row, n);
 }
 
 // Consecutive elements, written past the cache if need be: then collected until whole lines can be written.
@@ -133,20 +141,41 @@ struct WindowBand {
       body(f, divided_up(larger_of(0, w.padding_w - f), w.stride_w), divided_up(w.width + w.padding_w - f, w.stride_w));
   }
 
+  // Where single elements are sorted into two phases: pixels [begin, end) of both, for pairs(begin, end), and what is
+  // left of a phase for copy(f, begin, end). Otherwise all of each phase.
+  template <class Pairs, class Copy>
+  FASTNN_INLINE void sort_phases(const Pairs& pairs, const Copy& copy) const {
+    if (inner > 1 || w.stride_w != 2) return for_phases(copy);
+    const index first = divided_up(w.padding_w, 2), last = larger_of(first, (w.width + w.padding_w) / 2);
+    pairs(first, last);
+    for_phases([&](index f, index begin, index end) {
+      copy(f, begin, smaller(first, end));
+      copy(f, larger_of(last, begin), end);
+    });
+  }
+
   // The inputs of the band into the buffer, `padding` around them.
   FASTNN_NOINLINE void load(T padding) const {
     for (index phase = 0; phase < w.stride_h; ++phase)
       for (index r = 0; r < used_rows(); ++r) {
         const index h = (out0 + r) * w.stride_h + phase - w.padding_h;
         T* const to = phase_row(phase, r);
+        const bool inside = h >= 0 && h < w.height;
         for_phases([&](index f, index begin, index end) {
           T* const part = to + f * phase_step();
-          if (h < 0 || h >= w.height) return fill(part, pass.pitch * inner, padding);
-          fill(part, begin * inner, padding);
-          copy_pixels(input(h) + (begin * w.stride_w + f - w.padding_w) * inner, w.stride_w, part + begin * inner, 1,
-                      end - begin, inner);
-          fill(part + end * inner, (pass.pitch - end) * inner, padding);
+          fill(part, (inside ? begin : pass.pitch) * inner, padding);
+          if (inside) fill(part + end * inner, (pass.pitch - end) * inner, padding);
         });
+        if (!inside) continue;
+        const T* const from = input(h) - w.padding_w * inner;
+        sort_phases(
+            [&](index begin, index end) {
+              separate_phases(from + 2 * begin, to + begin, to + phase_step() + begin, end - begin);
+            },
+            [&](index f, index begin, index end) {
+              copy_pixels(from + (begin * w.stride_w + f) * inner, w.stride_w, to + f * phase_step() + begin * inner, 1,
+                          end - begin, inner);
+            });
       }
   }
 
@@ -161,15 +190,21 @@ struct WindowBand {
         continue;
       }
       const T* const from = phase_row(r % w.stride_h, r / w.stride_h);
-      for_phases([&](index f, index begin, index end) {
-        copy_pixels(from + f * phase_step() + begin * inner, 1, to + (begin * w.stride_w + f - w.padding_w) * inner,
-                    w.stride_w, end - begin, inner);
-      });
+      T* const padded = to - w.padding_w * inner;
+      sort_phases(
+          [&](index begin, index end) {
+            join_phases(from + begin, from + phase_step() + begin, padded + 2 * begin, end - begin);
+          },
+          [&](index f, index begin, index end) {
+            copy_pixels(from + f * phase_step() + begin * inner, 1, padded + (begin * w.stride_w + f) * inner,
+                        w.stride_w, end - begin, inner);
+          });
     }
     sink.finish();
   }
 
-  // Calls body(at, output, n) for runs of outputs that lie side by side in the buffer, too.
+  // Calls body(at, output, n) for runs of outputs that lie side by side in the buffer, too. In order: what is written
+  // beyond a run is overwritten by the next one.
   template <class Body>
   FASTNN_INLINE void for_runs(const Body& body) const {
     const index length = w.out_width * inner;
@@ -258,7 +293,7 @@ struct Best {
   }
 };
 
-// The first n <= 16 lanes, as numbers of a type that may be narrower.
+// The first 16 lanes, or n if there are fewer, as numbers of a type that may be narrower.
 template <class To, class T>
 FASTNN_INLINE void store_lanes(const Lanes<T>& v, To* to, index n) {
   T lane[kLanes];
@@ -292,6 +327,20 @@ struct Taps {
     else
       store_lanes(taps, static_cast<std::uint8_t*>(data) + i, n);
   }
+  // Those of outputs [i, i + n), as numbers that take part in vectors of T.
+  template <class T>
+  FASTNN_NOINLINE void get(index i, T* FASTNN_RESTRICT to, index n) const {
+    if (wide)
+      convert(static_cast<const std::uint16_t*>(data) + i, to, n);
+    else
+      convert(static_cast<const std::uint8_t*>(data) + i, to, n);
+  }
+
+ private:
+  template <class From, class T>
+  static FASTNN_INLINE void convert(const From* FASTNN_RESTRICT from, T* FASTNN_RESTRICT to, index n) {
+    for (index l = 0; l < n; ++l) to[l] = static_cast<T>(static_cast<std::int32_t>(from[l]));
+  }
 };
 
 template <class T>
@@ -308,8 +357,9 @@ void max_pool(const WindowPass<T>& p, T* scratch, index image, index row0, index
       const T* const x = band.buffer + at + i;
       Best<T> best{Lanes<T>::zero() + lowest, Lanes<Tap>::zero()};
       for (index k = 0; k < band.taps; ++k) best.take(Lanes<T>::load(x + p.taps[k]), static_cast<Tap>(k));
-      store_lanes(best.value, p.to + first + output + i, length - i);
-      where.set(first + output + i, best.tap, length - i);
+      const index rest = band.outputs() - (output + i);
+      store_lanes(best.value, p.to + first + output + i, rest);
+      where.set(first + output + i, best.tap, rest);
     }
   });
   // Where a window begins in the padding, tap 0 stands for nothing but -inf everywhere: take its first pixel.
@@ -323,33 +373,29 @@ void max_pool(const WindowPass<T>& p, T* scratch, index image, index row0, index
   }
 }
 
-// The buffer holds plain rows here, those that the outputs of the band look at: a maximum is never in the padding.
-// Each output gives its gradient to one input, output by output.
+// to[i] += from[i] where the maximum was at this tap.
+template <class T>
+FASTNN_NOINLINE void add_of_tap(const T* FASTNN_RESTRICT from, const T* FASTNN_RESTRICT place, T tap,
+                                T* FASTNN_RESTRICT to, index n) {
+  for (index i = 0; i < n; ++i) to[i] += place[i] == tap ? from[i] : T(0);
+}
+
+// The last tap first: then an input sums in the order of its outputs.
 template <class T>
 void max_pool_gradient(const WindowPass<T>& p, T* scratch, index image, index row0, index row1) {
   const WindowBand<T> band(p, scratch, image, row0, row1, true);
-  const Windows& w = p.windows;
   const Taps where{p.where, p.wide};
-  const index* FASTNN_RESTRICT const taps = p.taps;
-  const index rows = band.out1 > band.out0 ? (band.out1 - band.out0 - 1) * w.stride_h + w.kernel_h : 0;
-  fill(band.buffer, rows * band.input_row(), T(0));
-  index g = band.first_output();
-  for (index o = 0; o < band.out1 - band.out0; ++o) {
-    T* to = band.buffer + o * w.stride_h * band.input_row() - w.padding_w * band.inner;
-    for (index column = 0; column < w.out_width; ++column, to += w.stride_w * band.inner)
-      for (index c = 0; c < band.inner; ++c, ++g) to[c + taps[where[g]]] += p.from[g];
-  }
-  Sink<T> sink(p.to + (image * w.height + row0) * band.input_row(), p.stream, band.tile);
-  for (index h = row0; h < row1; ++h) {
-    const index r = h + w.padding_h - band.out0 * w.stride_h;
-    if (r >= 0 && r < rows) {
-      sink.put(band.buffer + r * band.input_row(), band.input_row());
-    } else {
-      fill(sink.next(), band.input_row(), T(0));
-      sink.wrote(band.input_row());
+  const index first = band.first_output();
+  fill(band.buffer, p.buffer, T(0));
+  band.for_runs([&](index at, index output, index length) {
+    for (index i = 0; i < length; i += kBlock) {
+      const index n = smaller(kBlock, length - i);
+      where.get(first + output + i, band.values, n);
+      for (index k = band.taps - 1; k >= 0; --k)
+        add_of_tap(p.from + first + output + i, band.values, static_cast<T>(k), band.buffer + p.taps[k] + at + i, n);
     }
-  }
-  sink.finish();
+  });
+  band.store(row0, row1);
 }
 
 // to = from / the number of pixels of each window of the band.
@@ -382,7 +428,7 @@ void avg_pool(const WindowPass<T>& p, T* scratch, index image, index row0, index
       const T* const x = band.buffer + at + i;
       Lanes<T> sum = Lanes<T>::load(x + p.taps[0]);
       for (index k = 1; k < band.taps; ++k) sum = sum + Lanes<T>::load(x + p.taps[k]);
-      store_lanes(sum, y + output + i, length - i);
+      store_lanes(sum, y + output + i, band.outputs() - (output + i));
     }
   });
   divide_by_count(band, y, y);
