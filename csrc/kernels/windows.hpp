@@ -100,6 +100,9 @@ struct WindowBand {
   const Windows& w;
   index inner, taps, image;
   index out0, out1;                 // the outputs concerned
+  struct Edge {
+    index pixels, over;  // of each phase before an edge of the image, one more in the first `over` phases
+  } left, right;
   T *buffer, *tile, *values, *row;  // scratch: as much as a band of outputs in `values`, one row of them in `row`
 
   // Of outputs [row0, row1), or of all outputs that inputs [row0, row1) have a part in.
@@ -111,6 +114,8 @@ struct WindowBand {
         image(image_),
         out0(row0),
         out1(row1),
+        left{w.padding_w / w.stride_w, w.padding_w % w.stride_w},
+        right{(w.width + w.padding_w) / w.stride_w, (w.width + w.padding_w) % w.stride_w},
         buffer(scratch),
         tile(buffer + p.buffer),
         values(tile + kBlock + larger_of(w.width, w.out_width) * inner) {
@@ -137,8 +142,7 @@ struct WindowBand {
   // Calls body(phase, begin, end): pixels [begin, end) of a phase of a row are inside the image.
   template <class Body>
   FASTNN_INLINE void for_phases(const Body& body) const {
-    for (index f = 0; f < w.stride_w; ++f)
-      body(f, divided_up(larger_of(0, w.padding_w - f), w.stride_w), divided_up(w.width + w.padding_w - f, w.stride_w));
+    for (index f = 0; f < w.stride_w; ++f) body(f, left.pixels + (f < left.over), right.pixels + (f < right.over));
   }
 
   // Where single elements are sorted into two phases: pixels [begin, end) of both, for pairs(begin, end), and what is
@@ -146,11 +150,11 @@ struct WindowBand {
   template <class Pairs, class Copy>
   FASTNN_INLINE void sort_phases(const Pairs& pairs, const Copy& copy) const {
     if (inner > 1 || w.stride_w != 2) return for_phases(copy);
-    const index first = divided_up(w.padding_w, 2), last = larger_of(first, (w.width + w.padding_w) / 2);
+    const index first = left.pixels + left.over, last = larger_of(first, right.pixels);
     pairs(first, last);
     for_phases([&](index f, index begin, index end) {
-      copy(f, begin, smaller(first, end));
-      copy(f, larger_of(last, begin), end);
+      if (begin < smaller(first, end)) copy(f, begin, smaller(first, end));
+      if (larger_of(last, begin) < end) copy(f, larger_of(last, begin), end);
     });
   }
 
@@ -163,8 +167,9 @@ struct WindowBand {
         const bool inside = h >= 0 && h < w.height;
         for_phases([&](index f, index begin, index end) {
           T* const part = to + f * phase_step();
-          fill(part, (inside ? begin : pass.pitch) * inner, padding);
-          if (inside) fill(part + end * inner, (pass.pitch - end) * inner, padding);
+          if (!inside) return fill(part, pass.pitch * inner, padding);
+          if (begin > 0) fill(part, begin * inner, padding);
+          if (end < pass.pitch) fill(part + end * inner, (pass.pitch - end) * inner, padding);
         });
         if (!inside) continue;
         const T* const from = input(h) - w.padding_w * inner;
@@ -306,6 +311,27 @@ FASTNN_INLINE void store_lanes(const Lanes<T>& v, To* to, index n) {
     copy_elements(value, to, n);
 }
 
+// Back; lanes from n on are 0.
+template <class T, class From>
+FASTNN_INLINE Lanes<T> load_lanes(const From* from, index n) {
+  T lane[kLanes] = {};
+  if (n >= kLanes)
+    for (index l = 0; l < kLanes; ++l) lane[l] = static_cast<T>(from[l]);
+  else
+    for (index l = 0; l < n; ++l) lane[l] = static_cast<T>(from[l]);
+  return Lanes<T>::load(lane);
+}
+
+// v where the maximum was at tap k, else 0.
+template <class T>
+FASTNN_INLINE Lanes<T> of_tap(const Lanes<typename Best<T>::Tap>& tap, typename Best<T>::Tap k, Lanes<T> v) {
+#pragma GCC unroll 8
+  for (index i = 0; i < Lanes<T>::count; ++i)
+    v.part[i] = tap.part[i] == k - typename Lanes<typename Best<T>::Tap>::Vector{} ? v.part[i]
+                                                                                   : typename Lanes<T>::Vector{};
+  return v;
+}
+
 // Taps of maxima, of one byte or two.
 struct Taps {
   void* data;
@@ -327,19 +353,10 @@ struct Taps {
     else
       store_lanes(taps, static_cast<std::uint8_t*>(data) + i, n);
   }
-  // Those of outputs [i, i + n), as numbers that take part in vectors of T.
   template <class T>
-  FASTNN_NOINLINE void get(index i, T* FASTNN_RESTRICT to, index n) const {
-    if (wide)
-      convert(static_cast<const std::uint16_t*>(data) + i, to, n);
-    else
-      convert(static_cast<const std::uint8_t*>(data) + i, to, n);
-  }
-
- private:
-  template <class From, class T>
-  static FASTNN_INLINE void convert(const From* FASTNN_RESTRICT from, T* FASTNN_RESTRICT to, index n) {
-    for (index l = 0; l < n; ++l) to[l] = static_cast<T>(static_cast<std::int32_t>(from[l]));
+  FASTNN_INLINE Lanes<T> get(index i, index n) const {
+    return wide ? load_lanes<T>(static_cast<const std::uint16_t*>(data) + i, n)
+                : load_lanes<T>(static_cast<const std::uint8_t*>(data) + i, n);
   }
 };
 
@@ -373,26 +390,24 @@ void max_pool(const WindowPass<T>& p, T* scratch, index image, index row0, index
   }
 }
 
-// to[i] += from[i] where the maximum was at this tap.
-template <class T>
-FASTNN_NOINLINE void add_of_tap(const T* FASTNN_RESTRICT from, const T* FASTNN_RESTRICT place, T tap,
-                                T* FASTNN_RESTRICT to, index n) {
-  for (index i = 0; i < n; ++i) to[i] += place[i] == tap ? from[i] : T(0);
-}
-
-// The last tap first: then an input sums in the order of its outputs.
+// 16 outputs at a time, the last tap first: then an input sums in the order of its outputs. What is added beyond a run
+// is 0.
 template <class T>
 void max_pool_gradient(const WindowPass<T>& p, T* scratch, index image, index row0, index row1) {
+  typedef typename Best<T>::Tap Tap;
   const WindowBand<T> band(p, scratch, image, row0, row1, true);
   const Taps where{p.where, p.wide};
   const index first = band.first_output();
   fill(band.buffer, p.buffer, T(0));
   band.for_runs([&](index at, index output, index length) {
-    for (index i = 0; i < length; i += kBlock) {
-      const index n = smaller(kBlock, length - i);
-      where.get(first + output + i, band.values, n);
-      for (index k = band.taps - 1; k >= 0; --k)
-        add_of_tap(p.from + first + output + i, band.values, static_cast<T>(k), band.buffer + p.taps[k] + at + i, n);
+    for (index i = 0; i < length; i += kLanes) {
+      const index from = first + output + i, n = smaller(kLanes, length - i);
+      const Lanes<T> d = load_lanes<T>(p.from + from, n);
+      const Lanes<Tap> tap = where.get<Tap>(from, n);
+      for (index k = band.taps - 1; k >= 0; --k) {
+        T* const to = band.buffer + p.taps[k] + at + i;
+        (Lanes<T>::load(to) + of_tap<T>(tap, static_cast<Tap>(k), d)).store(to);
+      }
     }
   });
   band.store(row0, row1);
