@@ -134,8 +134,8 @@ FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index
 // even[i] = pairs[2 * i] and odd[i] = pairs[2 * i + 1]: four pairs at a time, those left over together with some before
 // them, a second time.
 template <class T>
-FASTNN_INLINE void separate_pairs(const T* FASTNN_RESTRICT pairs, T* FASTNN_RESTRICT even, T* FASTNN_RESTRICT odd,
-                                  index n) {
+FASTNN_NOINLINE void separate_pairs(const T* FASTNN_RESTRICT pairs, T* FASTNN_RESTRICT even, T* FASTNN_RESTRICT odd,
+                                    index n) {
   typedef T Four __attribute__((vector_size(4 * sizeof(T))));
   using Order [[maybe_unused]] = decltype(Four{} < Four{});
   for (index k = 0; n >= 4 && k < n; k += 4) {
@@ -155,8 +155,8 @@ FASTNN_INLINE void separate_pairs(const T* FASTNN_RESTRICT pairs, T* FASTNN_REST
 
 // The other way.
 template <class T>
-FASTNN_INLINE void join_pairs(const T* FASTNN_RESTRICT even, const T* FASTNN_RESTRICT odd, T* FASTNN_RESTRICT pairs,
-                              index n) {
+FASTNN_NOINLINE void join_pairs(const T* FASTNN_RESTRICT even, const T* FASTNN_RESTRICT odd, T* FASTNN_RESTRICT pairs,
+                                index n) {
   typedef T Four __attribute__((vector_size(4 * sizeof(T))));
   using Order [[maybe_unused]] = decltype(Four{} < Four{});
   for (index k = 0; n >= 4 && k < n; k += 4) {
@@ -175,8 +175,8 @@ FASTNN_INLINE void join_pairs(const T* FASTNN_RESTRICT even, const T* FASTNN_RES
 }
 #undef FASTNN_SHUFFLE
 
-// transpose_four of any number of rows and columns, four of each at a time: what is left over is done together with those
-// before it, a second time.
+// transpose_four of any number of rows and columns, four of each at a time: what is left over is done together with
+// those before it, a second time.
 template <class T>
 FASTNN_INLINE void transpose(const T* from, index from_stride, T* to, index to_stride, index rows, index columns) {
   if (rows < 4 || columns < 4) {

@@ -5,6 +5,12 @@
 namespace fastnn {
 namespace {
 
+// One copy for each type, where a call costs little beside it.
+template <class T>
+FASTNN_NOINLINE void stream_values(const T* from, T* to, index n) {
+  stream_block(from, to, n);
+}
+
 // Calls block(g, n) for consecutive stretches of [begin, end), cut at multiples of kBlock of the flat index.
 template <class Block>
 FASTNN_INLINE void for_blocks(index begin, index end, const Block& block) {

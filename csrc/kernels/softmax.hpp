@@ -15,7 +15,7 @@ namespace {
 // --- one row of contiguous memory ------------------------------------------------------------------------------
 
 template <class T>
-FASTNN_INLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
+FASTNN_NOINLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
   T best = x[0];
   index i = 0;
   constexpr index together = 4 * kLanes;  // each comparison waits for the one before
@@ -37,10 +37,9 @@ FASTNN_INLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
   return best;
 }
 
-// The sum of a row whose piece(at, n) are the sums of its pieces.
+// The sum of a row from piece(at, n), the sums of its pieces.
 template <class T, class Piece>
 FASTNN_INLINE T sum_of_pieces(index n, const Piece& piece) {
-  if (n <= kPiece) return piece(index{0}, n);
   double total;
   fold<1>(
       0, (n + kPiece - 1) / kPiece, &total,
@@ -97,9 +96,8 @@ struct Row {
     f(index{0});
   }
   FASTNN_INLINE void largest(const T* x, T* m) const { *m = row_max(x, classes); }
-  FASTNN_INLINE void exps(const T* x, const T* m, T* e, T* s) const {
-    *s = sum_of_pieces<T>(classes,
-                          [&](index at, index n) { return exp_piece(x + at, *m, e + at, n, classes); });
+  FASTNN_NOINLINE void exps(const T* x, const T* m, T* e, T* s) const {
+    *s = sum_of_pieces<T>(classes, [&](index at, index n) { return exp_piece(x + at, *m, e + at, n, classes); });
   }
   FASTNN_INLINE void sum(const T* x, T* s) const { *s = row_sum(x, classes); }
   FASTNN_INLINE void log(T* s) const { *s = fastnn::log(*s); }
@@ -191,13 +189,17 @@ FASTNN_INLINE void for_tiles(const Lines& a, index begin, index end, const Body&
   }
 }
 
-// Calls body(tile, start, line, step): the tile starts at `start` of a buffer, its lines are line, line + step ...
+// Calls body(tile, start, line, step, lines) for parts of at most kTileLines lines: `start` is their place in a buffer,
+// the lines are line, line + step ...
 template <class T, class Body>
 FASTNN_INLINE void for_parts(const Lines& a, const TilePlace& p, const Body& body) {
-  const index lines = (p.lines + kLanes - 1) / kLanes * kLanes;
-  if (a.across) return body(Tile<T>{a.view.channels, a.lanes, lines}, index{0}, p.line, index{1});
-  for (index i = 0; i < a.view.inner; ++i)
-    body(Tile<T>{a.view.channels, a.view.inner * a.lanes, lines}, i * a.lanes, p.line + i, a.view.inner);
+  const index inner = a.view.inner, parts = a.across ? (p.lines + kTileLines - 1) / kTileLines : inner;
+  for (index i = 0; i < parts; ++i) {
+    const index first = a.across ? i * kTileLines : i,
+                lines = a.across ? smaller(kTileLines, p.lines - first) : p.lines;
+    const Tile<T> tile{a.view.channels, a.across ? a.lanes : inner * a.lanes, (lines + kLanes - 1) / kLanes * kLanes};
+    body(tile, a.across ? first : i * a.lanes, p.line + first, a.across ? index{1} : inner, lines);
+  }
 }
 
 template <class T>
@@ -223,7 +225,7 @@ FASTNN_NOINLINE void store_tile(const Lines& a, const TilePlace& p, const T* til
   if (!a.across) return transpose(tile, a.lanes, to + p.element, rows, rows, p.lines);
   for (index j = 0; j < rows; ++j) {
     T* const row = to + p.element + j * a.view.inner;
-    stream ? stream_block(tile + j * a.lanes, row, p.lines) : copy_run(tile + j * a.lanes, row, p.lines);
+    stream ? stream_values(tile + j * a.lanes, row, p.lines) : copy_run(tile + j * a.lanes, row, p.lines);
   }
 }
 
@@ -232,7 +234,7 @@ FASTNN_NOINLINE void store_tile(const Lines& a, const TilePlace& p, const T* til
 // `to` may be x.
 template <class T, class Form>
 FASTNN_NOINLINE void softmax_lines(const Form& form, bool logarithm, const T* x, T* e, T* to) {
-  T most[kMostTileLines], sum[kMostTileLines];
+  T most[kTileLines], sum[kTileLines];
   form.largest(x, most);
   form.exps(x, most, e, sum);
   if (logarithm) {
@@ -248,7 +250,7 @@ FASTNN_NOINLINE void softmax_lines(const Form& form, bool logarithm, const T* x,
 template <class T, class Form>
 FASTNN_NOINLINE void softmax_gradient_lines(const Form& form, bool logarithm, const T* dy, const T* y, T* products,
                                             T* to) {
-  T sum[kMostTileLines];
+  T sum[kTileLines];
   if (logarithm) {
     form.sum(dy, sum);
     form.each([&](index i, index, T s) { to[i] = dy[i] - exp_nonpositive(y[i]) * s; }, sum);
@@ -265,7 +267,7 @@ void softmax(const Softmax<T>& a, T* scratch, index begin, index end) {
   if (a.lines.lanes > 0) {
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.x, x);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index) {
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index, index) {
         softmax_lines(tile, a.logarithm, x + start, e + start, to + start);
       });
       store_tile(a.lines, p, to, a.y, a.stream);
@@ -275,7 +277,7 @@ void softmax(const Softmax<T>& a, T* scratch, index begin, index end) {
   const index n = a.lines.view.channels;
   for (index r = begin; r < end; ++r) {
     softmax_lines(Row<T>{n}, a.logarithm, a.x + r * n, e, a.stream ? x : a.y + r * n);
-    if (a.stream) stream_block(x, a.y + r * n, n);
+    if (a.stream) stream_values(x, a.y + r * n, n);
   }
   if (a.stream) stream_fence();
 }
@@ -287,7 +289,7 @@ void softmax_gradient(const SoftmaxGradient<T>& a, T* scratch, index begin, inde
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.dy, dy);
       load_tile(a.lines, p, a.y, y);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index) {
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index, index) {
         softmax_gradient_lines(tile, a.logarithm, dy + start, y + start, products + start, products + start);
       });
       store_tile(a.lines, p, products, a.dx, a.stream);
@@ -298,7 +300,7 @@ void softmax_gradient(const SoftmaxGradient<T>& a, T* scratch, index begin, inde
   for (index r = begin; r < end; ++r) {
     T* const to = a.stream ? products : a.dx + r * n;
     softmax_gradient_lines(Row<T>{n}, a.logarithm, a.dy + r * n, a.y + r * n, products, to);
-    if (a.stream) stream_block(products, a.dx + r * n, n);
+    if (a.stream) stream_values(products, a.dx + r * n, n);
   }
   if (a.stream) stream_fence();
 }
@@ -322,8 +324,8 @@ template <class T, class Form>
 FASTNN_NOINLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const Form& form, const T* x, T* e, T* to,
                                              index line, index step, index lines) {
   const T scale = a.scale;
-  T most[kMostTileLines], sum[kMostTileLines], target[kMostTileLines], loss[kMostTileLines], factor[kMostTileLines];
-  index place[kMostTileLines];
+  T most[kTileLines], sum[kTileLines], target[kTileLines], loss[kTileLines], factor[kTileLines];
+  index place[kTileLines];
   form.largest(x, most);
   for (index k = 0; k < lines; ++k) {
     const index label = label_of(a, line + k * step);
@@ -349,7 +351,7 @@ template <class T, class Form>
 FASTNN_NOINLINE void cross_entropy_of_targets(const CrossEntropy<T>& a, const Form& form, const T* x, const T* target,
                                               T* e, T* q, T* to, index line, index step, index lines) {
   const T scale = a.scale;
-  T most[kMostTileLines], sum[kMostTileLines], total[kMostTileLines], product[kMostTileLines], factor[kMostTileLines];
+  T most[kTileLines], sum[kTileLines], total[kTileLines], product[kTileLines], factor[kTileLines];
   if (a.labels == nullptr) {
     form.each([&](index i, index j) { q[i] = a.spread[j] + a.weight[j] * target[i]; });
   } else {
@@ -392,8 +394,8 @@ void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end)
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.logits, x);
       if (a.targets != nullptr) load_tile(a.lines, p, a.targets, e);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index step) {
-        cross_entropy_lines(a, tile, x + start, e + start, e + start, q + start, x + start, line, step, p.lines);
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index step, index lines) {
+        cross_entropy_lines(a, tile, x + start, e + start, e + start, q + start, x + start, line, step, lines);
       });
       store_tile(a.lines, p, x, a.dlogits, a.stream);
     });
@@ -404,7 +406,7 @@ void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end)
     T* const to = a.stream ? x : a.dlogits + r * n;
     const T* const target = a.targets == nullptr ? nullptr : a.targets + r * n;
     cross_entropy_lines(a, Row<T>{n}, a.logits + r * n, target, e, q, to, r, index{1}, index{1});
-    if (a.stream) stream_block(x, a.dlogits + r * n, n);
+    if (a.stream) stream_values(x, a.dlogits + r * n, n);
   }
   if (a.stream) stream_fence();
 }

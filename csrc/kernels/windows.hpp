@@ -38,16 +38,6 @@ FASTNN_NOINLINE void copy_pixels(const T* FASTNN_RESTRICT from, index from_strid
   }
 }
 
-// The phases of a row at once.
-template <class T>
-FASTNN_NOINLINE void separate_phases(const T* row, T* even, T* odd, index n) {
-  separate_pairs(row, even, odd, n);
-}
-template <class T>
-FASTNN_NOINLINE void join_phases(const T* even, const T* odd, T* row, index n) {
-  join_pairs(even, odd, row, n);
-}
-
 // Consecutive elements, written past the cache if need be: then collected until whole lines can be written.
 template <class T>
 class Sink {
@@ -67,7 +57,7 @@ class Sink {
   }
   FASTNN_NOINLINE void put(const T* from, index n) {
     while (n > 0) {
-      const index part = tile_ ? smaller(n, kBlock) : n;
+      const index part = tile_ ? smaller(n, kBlock - held_) : n;
       copy_elements(from, next(), part);
       wrote(part);
       from += part;
@@ -99,7 +89,7 @@ struct WindowBand {
   const WindowPass<T>& pass;
   const Windows& w;
   index inner, taps, image;
-  index out0, out1;                 // the outputs concerned
+  index out0, out1;  // the outputs concerned
   struct Edge {
     index pixels, over;  // of each phase before an edge of the image, one more in the first `over` phases
   } left, right;
@@ -175,7 +165,7 @@ struct WindowBand {
         const T* const from = input(h) - w.padding_w * inner;
         sort_phases(
             [&](index begin, index end) {
-              separate_phases(from + 2 * begin, to + begin, to + phase_step() + begin, end - begin);
+              separate_pairs(from + 2 * begin, to + begin, to + phase_step() + begin, end - begin);
             },
             [&](index f, index begin, index end) {
               copy_pixels(from + (begin * w.stride_w + f) * inner, w.stride_w, to + f * phase_step() + begin * inner, 1,
@@ -198,7 +188,7 @@ struct WindowBand {
       T* const padded = to - w.padding_w * inner;
       sort_phases(
           [&](index begin, index end) {
-            join_phases(from + begin, from + phase_step() + begin, padded + 2 * begin, end - begin);
+            join_pairs(from + begin, from + phase_step() + begin, padded + 2 * begin, end - begin);
           },
           [&](index f, index begin, index end) {
             copy_pixels(from + f * phase_step() + begin * inner, 1, padded + (begin * w.stride_w + f) * inner,
@@ -212,9 +202,9 @@ struct WindowBand {
   // beyond a run is overwritten by the next one.
   template <class Body>
   FASTNN_INLINE void for_runs(const Body& body) const {
-    const index length = w.out_width * inner;
-    if (pass.pitch == w.out_width) return body(0, 0, (out1 - out0) * length);
-    for (index r = 0; r < out1 - out0; ++r) body(r * pass.pitch * inner, r * length, length);
+    const index rows = out1 - out0, length = w.out_width * inner;
+    const index together = pass.pitch == w.out_width ? rows : 1;
+    for (index r = 0; r < rows; r += together) body(r * pass.pitch * inner, r * length, together * length);
   }
 
   // NCHW: the columns of tap k, (channels * taps, samples * outputs) in all.
@@ -311,27 +301,6 @@ FASTNN_INLINE void store_lanes(const Lanes<T>& v, To* to, index n) {
     copy_elements(value, to, n);
 }
 
-// Back; lanes from n on are 0.
-template <class T, class From>
-FASTNN_INLINE Lanes<T> load_lanes(const From* from, index n) {
-  T lane[kLanes] = {};
-  if (n >= kLanes)
-    for (index l = 0; l < kLanes; ++l) lane[l] = static_cast<T>(from[l]);
-  else
-    for (index l = 0; l < n; ++l) lane[l] = static_cast<T>(from[l]);
-  return Lanes<T>::load(lane);
-}
-
-// v where the maximum was at tap k, else 0.
-template <class T>
-FASTNN_INLINE Lanes<T> of_tap(const Lanes<typename Best<T>::Tap>& tap, typename Best<T>::Tap k, Lanes<T> v) {
-#pragma GCC unroll 8
-  for (index i = 0; i < Lanes<T>::count; ++i)
-    v.part[i] = tap.part[i] == k - typename Lanes<typename Best<T>::Tap>::Vector{} ? v.part[i]
-                                                                                   : typename Lanes<T>::Vector{};
-  return v;
-}
-
 // Taps of maxima, of one byte or two.
 struct Taps {
   void* data;
@@ -352,11 +321,6 @@ struct Taps {
       store_lanes(taps, static_cast<std::uint16_t*>(data) + i, n);
     else
       store_lanes(taps, static_cast<std::uint8_t*>(data) + i, n);
-  }
-  template <class T>
-  FASTNN_INLINE Lanes<T> get(index i, index n) const {
-    return wide ? load_lanes<T>(static_cast<const std::uint16_t*>(data) + i, n)
-                : load_lanes<T>(static_cast<const std::uint8_t*>(data) + i, n);
   }
 };
 
@@ -390,27 +354,32 @@ void max_pool(const WindowPass<T>& p, T* scratch, index image, index row0, index
   }
 }
 
-// 16 outputs at a time, the last tap first: then an input sums in the order of its outputs. What is added beyond a run
-// is 0.
+// The buffer holds plain rows here, those that the outputs of the band look at: a maximum is never in the padding.
+// Each output gives its gradient to one input, output by output.
 template <class T>
 void max_pool_gradient(const WindowPass<T>& p, T* scratch, index image, index row0, index row1) {
-  typedef typename Best<T>::Tap Tap;
   const WindowBand<T> band(p, scratch, image, row0, row1, true);
+  const Windows& w = p.windows;
   const Taps where{p.where, p.wide};
-  const index first = band.first_output();
-  fill(band.buffer, p.buffer, T(0));
-  band.for_runs([&](index at, index output, index length) {
-    for (index i = 0; i < length; i += kLanes) {
-      const index from = first + output + i, n = smaller(kLanes, length - i);
-      const Lanes<T> d = load_lanes<T>(p.from + from, n);
-      const Lanes<Tap> tap = where.get<Tap>(from, n);
-      for (index k = band.taps - 1; k >= 0; --k) {
-        T* const to = band.buffer + p.taps[k] + at + i;
-        (Lanes<T>::load(to) + of_tap<T>(tap, static_cast<Tap>(k), d)).store(to);
-      }
-    }
-  });
-  band.store(row0, row1);
+  const index* FASTNN_RESTRICT const taps = p.taps;
+  const index rows = band.out1 > band.out0 ? (band.out1 - band.out0 - 1) * w.stride_h + w.kernel_h : 0;
+  fill(band.buffer, rows * band.input_row(), T(0));
+  index g = band.first_output();
+  for (index o = 0; o < band.out1 - band.out0; ++o) {
+    T* to = band.buffer + o * w.stride_h * band.input_row() - w.padding_w * band.inner;
+    for (index column = 0; column < w.out_width; ++column, to += w.stride_w * band.inner)
+      for (index c = 0; c < band.inner; ++c, ++g) to[c + taps[where[g]]] += p.from[g];
+  }
+  const index top = band.out0 * w.stride_h - w.padding_h;  // row of the image that the buffer begins with
+  const index begin = smaller(row1, larger_of(row0, top)), end = larger_of(begin, smaller(row1, top + rows));
+  Sink<T> sink(p.to + (image * w.height + row0) * band.input_row(), p.stream, band.tile);
+  const auto none = [&](index count) {
+    for (index h = 0; h < count; ++h, sink.wrote(band.input_row())) fill(sink.next(), band.input_row(), T(0));
+  };
+  none(begin - row0);
+  sink.put(band.buffer + (begin - top) * band.input_row(), (end - begin) * band.input_row());
+  none(row1 - end);
+  sink.finish();
 }
 
 // to = from / the number of pixels of each window of the band.

@@ -43,7 +43,9 @@ class WindowBands {
     band_ = divided_up(rows_, bands_);
     outputs_ = std::min(w.out_height, backward ? (band_ - 1 + reach) / w.stride_h + 1 : band_);
     pass.phase_rows = outputs_ + reach / w.stride_h;
-    pass.buffer = (row * pass.phase_rows + kLanes) / 16 * 16 + 16;
+    pass.buffer =
+        (std::max(row * pass.phase_rows, (outputs_ * w.stride_h + w.kernel_h) * w.width * inner_) + kLanes) / 16 * 16 +
+        16;
     for (index i = 0; i < w.kernel_h; ++i)
       for (index j = 0; j < w.kernel_w; ++j) {
         const index down = i * w.dilation_h, along = j * w.dilation_w;
@@ -55,6 +57,12 @@ class WindowBands {
   }
   WindowBands(const WindowBands&) = delete;
   WindowBands& operator=(const WindowBands&) = delete;
+
+  // Taps as places in the image itself.
+  void use_image_taps() const {
+    for (index i = 0; i < w_.kernel_h; ++i)
+      for (index j = 0; j < w_.kernel_w; ++j) taps_[i * w_.kernel_w + j] = (i * w_.width + j) * inner_;
+  }
 
   void run(WindowKernel<T> kernel, const Cost& cost, double elements) const {
     const index images = images_of(w_);
@@ -101,6 +109,7 @@ void run(WindowKernel<T> kernel, const Windows& w, bool backward, const T* from,
   pass.wide = wide_taps(w);
   pass.count_padding = count_padding;
   pass.stream = cost.beyond_cache();
+  if (backward && where) bands.use_image_taps();
   bands.run(kernel, cost, taps(w) * static_cast<double>(outputs(w)));
 }
 
