@@ -42,8 +42,9 @@ constexpr int kMaxStates = 4;      // state arrays of an optimizer, per paramete
 constexpr int kMaxScalars = 16;    // numbers of an optimizer's rule
 
 constexpr index kLongRow = 128;         // lines shorter than this are taken many at a time, in tiles
-constexpr index kMostTileLines = 64;    // of so many lines: each step of a line waits for the one before
-constexpr index kMostTileSize = 16384;  // and about so many elements: they stay in L2
+constexpr index kTileLines = 64;        // of so many lines: each step of a line waits for the one before
+constexpr index kMostTileLines = 256;   // along inner a few times as many, where there are: long stretches of memory
+constexpr index kMostTileSize = 32768;  // and about so many elements: they stay in L2
 
 constexpr index kPart = 64;  // leaves of one task at most
 
@@ -129,7 +130,7 @@ struct Softmax {
   T* y;
   Lines lines;
   bool logarithm;
-  bool stream;  // rows only, as below
+  bool stream;  // write past the cache: rows, and tiles along inner
 };
 
 template <class T>

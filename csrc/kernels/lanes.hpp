@@ -23,6 +23,10 @@ constexpr index kVectorBytes = 16;
 #define FASTNN_RESTRICT __restrict
 #define FASTNN_NOINLINE __attribute__((noinline))  // called once per strip: one copy is enough
 
+FASTNN_INLINE index smaller(index a, index b) {
+  return a < b ? a : b;
+}
+
 // 16 lanes as vectors of the native width. Wider types than the hardware's are lowered badly by gcc 12 (measured:
 // 11 times slower on AVX2), plain arrays of 16 are vectorised with permutes (15 times slower). Unrolled by hand, as
 // four vectors of doubles would else stay in memory (sums 3 to 4 times slower).
@@ -126,10 +130,53 @@ FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index
                           FASTNN_SHUFFLE(Order, ab2, cd2, 1, x + 1, y + 1, 7)};
   for (index j = 0; j < 4; ++j) std::memcpy(to + j * to_stride, &column[j], sizeof(Four));
 }
+
+// even[i] = pairs[2 * i] and odd[i] = pairs[2 * i + 1]: four pairs at a time, those left over together with some before
+// them, a second time.
+template <class T>
+FASTNN_NOINLINE void separate_pairs(const T* FASTNN_RESTRICT pairs, T* FASTNN_RESTRICT even, T* FASTNN_RESTRICT odd,
+                                    index n) {
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+  using Order [[maybe_unused]] = decltype(Four{} < Four{});
+  for (index k = 0; n >= 4 && k < n; k += 4) {
+    const index i = smaller(k, n - 4);
+    Four a, b;
+    std::memcpy(&a, pairs + 2 * i, sizeof a);
+    std::memcpy(&b, pairs + 2 * i + 4, sizeof b);
+    const Four first = FASTNN_SHUFFLE(Order, a, b, 0, 2, 4, 6), second = FASTNN_SHUFFLE(Order, a, b, 1, 3, 5, 7);
+    std::memcpy(even + i, &first, sizeof a);
+    std::memcpy(odd + i, &second, sizeof a);
+  }
+  for (index i = 0; n < 4 && i < n; ++i) {
+    even[i] = pairs[2 * i];
+    odd[i] = pairs[2 * i + 1];
+  }
+}
+
+// The other way.
+template <class T>
+FASTNN_NOINLINE void join_pairs(const T* FASTNN_RESTRICT even, const T* FASTNN_RESTRICT odd, T* FASTNN_RESTRICT pairs,
+                                index n) {
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+  using Order [[maybe_unused]] = decltype(Four{} < Four{});
+  for (index k = 0; n >= 4 && k < n; k += 4) {
+    const index i = smaller(k, n - 4);
+    Four a, b;
+    std::memcpy(&a, even + i, sizeof a);
+    std::memcpy(&b, odd + i, sizeof b);
+    const Four first = FASTNN_SHUFFLE(Order, a, b, 0, 4, 1, 5), second = FASTNN_SHUFFLE(Order, a, b, 2, 6, 3, 7);
+    std::memcpy(pairs + 2 * i, &first, sizeof a);
+    std::memcpy(pairs + 2 * i + 4, &second, sizeof a);
+  }
+  for (index i = 0; n < 4 && i < n; ++i) {
+    pairs[2 * i] = even[i];
+    pairs[2 * i + 1] = odd[i];
+  }
+}
 #undef FASTNN_SHUFFLE
 
-// The same of any number of rows and columns, four of each at a time: what is left over is done together with those
-// before it, a second time.
+// transpose_four of any number of rows and columns, four of each at a time: what is left over is done together with
+// those before it, a second time.
 template <class T>
 FASTNN_INLINE void transpose(const T* from, index from_stride, T* to, index to_stride, index rows, index columns) {
   if (rows < 4 || columns < 4) {

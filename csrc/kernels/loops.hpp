@@ -5,8 +5,10 @@
 namespace fastnn {
 namespace {
 
-FASTNN_INLINE index smaller(index a, index b) {
-  return a < b ? a : b;
+// One copy for each type, where a call costs little beside it.
+template <class T>
+FASTNN_NOINLINE void stream_values(const T* from, T* to, index n) {
+  stream_block(from, to, n);
 }
 
 // Calls block(g, n) for consecutive stretches of [begin, end), cut at multiples of kBlock of the flat index.

@@ -87,10 +87,6 @@ FASTNN_NOINLINE void multiply(T* FASTNN_RESTRICT x, const T* FASTNN_RESTRICT by,
   for (index i = 0; i < n; ++i) x[i] *= by[i];
 }
 template <class T>
-FASTNN_NOINLINE void stream_values(const T* from, T* to, index n) {
-  stream_block(from, to, n);
-}
-template <class T>
 FASTNN_NOINLINE void transpose_values(const T* from, index from_stride, T* to, index to_stride, index rows,
                                       index columns) {
   transpose(from, from_stride, to, to_stride, rows, columns);

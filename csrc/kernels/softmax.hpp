@@ -15,14 +15,21 @@ namespace {
 // --- one row of contiguous memory ------------------------------------------------------------------------------
 
 template <class T>
-FASTNN_INLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
+FASTNN_NOINLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
   T best = x[0];
   index i = 0;
-  if (n >= kLanes) {
-    Lanes<T> m = Lanes<T>::load(x);
-    for (i = kLanes; i + kLanes <= n; i += kLanes) m = larger(m, Lanes<T>::load(x + i));
+  constexpr index together = 4 * kLanes;  // each comparison waits for the one before
+  if (n >= together) {
+    const auto load = [&](index from) { return Lanes<T>::load(x + from); };
+    Lanes<T> a = load(0), b = load(kLanes), c = load(2 * kLanes), d = load(3 * kLanes);
+    for (i = together; i + together <= n; i += together) {
+      a = larger(a, load(i));
+      b = larger(b, load(i + kLanes));
+      c = larger(c, load(i + 2 * kLanes));
+      d = larger(d, load(i + 3 * kLanes));
+    }
     T lane[kLanes];
-    m.store(lane);
+    larger(larger(a, b), larger(c, d)).store(lane);
     best = lane[0];
     for (index l = 1; l < kLanes; ++l) best = lane[l] > best ? lane[l] : best;
   }
@@ -30,26 +37,41 @@ FASTNN_INLINE T row_max(const T* FASTNN_RESTRICT x, index n) {
   return best;
 }
 
-template <class T>
-FASTNN_NOINLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
-  if (n <= kPiece) return plane_sum(x, T(-0.0), n);
+// The sum of a row from piece(at, n), the sums of its pieces.
+template <class T, class Piece>
+FASTNN_INLINE T sum_of_pieces(index n, const Piece& piece) {
   double total;
   fold<1>(
       0, (n + kPiece - 1) / kPiece, &total,
-      [&](index l, double* out) { *out = plane_sum(x + l * kPiece, T(-0.0), smaller(kPiece, n - l * kPiece)); },
-      MergeSums{1});
+      [&](index l, double* out) { *out = piece(l * kPiece, smaller(kPiece, n - l * kPiece)); }, MergeSums{1});
   return static_cast<T>(total);
 }
 
-// e = exp(x - m). This takes as long as memory does: meanwhile the row after x is fetched.
 template <class T>
-FASTNN_NOINLINE void exp_row(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT e, index n) {
+FASTNN_NOINLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
+  return sum_of_pieces<T>(n, [&](index at, index length) { return plane_sum(x + at, T(-0.0), length); });
+}
+
+// e = exp(x - m), and the sum of n <= kPiece of them, in the order of plane_sum. This takes as long as memory does:
+// meanwhile the row after x, `next` elements further on, is fetched.
+template <class T>
+FASTNN_NOINLINE T exp_piece(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT e, index n, index next) {
   constexpr index stretch = 256;
-  for (index i = 0; i < n; i += stretch) {
-    for (index l = 0; l < stretch; l += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(x + n + i + l);
+  Lanes<T> sum = Lanes<T>::zero();
+  index i = 0;
+  while (i < n) {
+    for (index l = 0; l < stretch; l += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(x + next + i + l);
     const index end = smaller(n, i + stretch);
-    for (index j = i; j < end; ++j) e[j] = exp_nonpositive(x[j] - m);
+    for (; i + kLanes <= end; i += kLanes) {
+      for (index l = 0; l < kLanes; ++l) e[i + l] = exp_nonpositive(x[i + l] - m);
+      sum = sum + Lanes<T>::load(e + i);
+    }
+    if (end == n) break;
   }
+  T lane[kLanes];
+  sum.store(lane);
+  for (index l = 0; i < n; ++i, ++l) lane[l] += e[i] = exp_nonpositive(x[i] - m);
+  return fold_lanes(lane);
 }
 
 // What the formulas below are written with: steps of one row, or the same steps of a tile of lines at once.
@@ -74,7 +96,9 @@ struct Row {
     f(index{0});
   }
   FASTNN_INLINE void largest(const T* x, T* m) const { *m = row_max(x, classes); }
-  FASTNN_INLINE void exps(const T* x, const T* m, T* e) const { exp_row(x, *m, e, classes); }
+  FASTNN_NOINLINE void exps(const T* x, const T* m, T* e, T* s) const {
+    *s = sum_of_pieces<T>(classes, [&](index at, index n) { return exp_piece(x + at, *m, e + at, n, classes); });
+  }
   FASTNN_INLINE void sum(const T* x, T* s) const { *s = row_sum(x, classes); }
   FASTNN_INLINE void log(T* s) const { *s = fastnn::log(*s); }
 };
@@ -121,8 +145,9 @@ struct Tile {
       best.store(m + g);
     }
   }
-  FASTNN_NOINLINE void exps(const T* x, const T* m, T* e) const {
+  FASTNN_NOINLINE void exps(const T* x, const T* m, T* e, T* s) const {
     each([&](index i, index, T most) { e[i] = exp_nonpositive(x[i] - most); }, m);
+    sum(e, s);
   }
   FASTNN_NOINLINE void log(T* s) const {
     each_line([&](index k) { s[k] = fastnn::log(s[k]); });
@@ -164,13 +189,17 @@ FASTNN_INLINE void for_tiles(const Lines& a, index begin, index end, const Body&
   }
 }
 
-// Calls body(tile, start, line, step): the tile starts at `start` of a buffer, its lines are line, line + step ...
+// Calls body(tile, start, line, step, lines) for parts of at most kTileLines lines: `start` is their place in a buffer,
+// the lines are line, line + step ...
 template <class T, class Body>
 FASTNN_INLINE void for_parts(const Lines& a, const TilePlace& p, const Body& body) {
-  const index lines = (p.lines + kLanes - 1) / kLanes * kLanes;
-  if (a.across) return body(Tile<T>{a.view.channels, a.lanes, lines}, index{0}, p.line, index{1});
-  for (index i = 0; i < a.view.inner; ++i)
-    body(Tile<T>{a.view.channels, a.view.inner * a.lanes, lines}, i * a.lanes, p.line + i, a.view.inner);
+  const index inner = a.view.inner, parts = a.across ? (p.lines + kTileLines - 1) / kTileLines : inner;
+  for (index i = 0; i < parts; ++i) {
+    const index first = a.across ? i * kTileLines : i,
+                lines = a.across ? smaller(kTileLines, p.lines - first) : p.lines;
+    const Tile<T> tile{a.view.channels, a.across ? a.lanes : inner * a.lanes, (lines + kLanes - 1) / kLanes * kLanes};
+    body(tile, a.across ? first : i * a.lanes, p.line + first, a.across ? index{1} : inner, lines);
+  }
 }
 
 template <class T>
@@ -191,10 +220,13 @@ FASTNN_NOINLINE void load_tile(const Lines& a, const TilePlace& p, const T* from
 }
 
 template <class T>
-FASTNN_NOINLINE void store_tile(const Lines& a, const TilePlace& p, const T* tile, T* to) {
+FASTNN_NOINLINE void store_tile(const Lines& a, const TilePlace& p, const T* tile, T* to, bool stream) {
   const index rows = a.view.channels * (a.across ? 1 : a.view.inner);
   if (!a.across) return transpose(tile, a.lanes, to + p.element, rows, rows, p.lines);
-  for (index j = 0; j < rows; ++j) copy_run(tile + j * a.lanes, to + p.element + j * a.view.inner, p.lines);
+  for (index j = 0; j < rows; ++j) {
+    T* const row = to + p.element + j * a.view.inner;
+    stream ? stream_values(tile + j * a.lanes, row, p.lines) : copy_run(tile + j * a.lanes, row, p.lines);
+  }
 }
 
 // --- softmax and log_softmax -----------------------------------------------------------------------------------
@@ -202,10 +234,9 @@ FASTNN_NOINLINE void store_tile(const Lines& a, const TilePlace& p, const T* til
 // `to` may be x.
 template <class T, class Form>
 FASTNN_NOINLINE void softmax_lines(const Form& form, bool logarithm, const T* x, T* e, T* to) {
-  T most[kMostTileLines], sum[kMostTileLines];
+  T most[kTileLines], sum[kTileLines];
   form.largest(x, most);
-  form.exps(x, most, e);
-  form.sum(e, sum);
+  form.exps(x, most, e, sum);
   if (logarithm) {
     form.log(sum);
     form.each([&](index i, index, T m, T log_sum) { to[i] = (x[i] - m) - log_sum; }, most, sum);
@@ -219,7 +250,7 @@ FASTNN_NOINLINE void softmax_lines(const Form& form, bool logarithm, const T* x,
 template <class T, class Form>
 FASTNN_NOINLINE void softmax_gradient_lines(const Form& form, bool logarithm, const T* dy, const T* y, T* products,
                                             T* to) {
-  T sum[kMostTileLines];
+  T sum[kTileLines];
   if (logarithm) {
     form.sum(dy, sum);
     form.each([&](index i, index, T s) { to[i] = dy[i] - exp_nonpositive(y[i]) * s; }, sum);
@@ -236,17 +267,17 @@ void softmax(const Softmax<T>& a, T* scratch, index begin, index end) {
   if (a.lines.lanes > 0) {
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.x, x);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index) {
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index, index) {
         softmax_lines(tile, a.logarithm, x + start, e + start, to + start);
       });
-      store_tile(a.lines, p, to, a.y);
+      store_tile(a.lines, p, to, a.y, a.stream);
     });
-    return;
+    return a.stream ? stream_fence() : void();
   }
   const index n = a.lines.view.channels;
   for (index r = begin; r < end; ++r) {
     softmax_lines(Row<T>{n}, a.logarithm, a.x + r * n, e, a.stream ? x : a.y + r * n);
-    if (a.stream) stream_block(x, a.y + r * n, n);
+    if (a.stream) stream_values(x, a.y + r * n, n);
   }
   if (a.stream) stream_fence();
 }
@@ -258,18 +289,18 @@ void softmax_gradient(const SoftmaxGradient<T>& a, T* scratch, index begin, inde
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.dy, dy);
       load_tile(a.lines, p, a.y, y);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index) {
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index, index) {
         softmax_gradient_lines(tile, a.logarithm, dy + start, y + start, products + start, products + start);
       });
-      store_tile(a.lines, p, products, a.dx);
+      store_tile(a.lines, p, products, a.dx, a.stream);
     });
-    return;
+    return a.stream ? stream_fence() : void();
   }
   const index n = a.lines.view.channels;
   for (index r = begin; r < end; ++r) {
     T* const to = a.stream ? products : a.dx + r * n;
     softmax_gradient_lines(Row<T>{n}, a.logarithm, a.dy + r * n, a.y + r * n, products, to);
-    if (a.stream) stream_block(products, a.dx + r * n, n);
+    if (a.stream) stream_values(products, a.dx + r * n, n);
   }
   if (a.stream) stream_fence();
 }
@@ -293,8 +324,8 @@ template <class T, class Form>
 FASTNN_NOINLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const Form& form, const T* x, T* e, T* to,
                                              index line, index step, index lines) {
   const T scale = a.scale;
-  T most[kMostTileLines], sum[kMostTileLines], target[kMostTileLines], loss[kMostTileLines], factor[kMostTileLines];
-  index place[kMostTileLines];
+  T most[kTileLines], sum[kTileLines], target[kTileLines], loss[kTileLines], factor[kTileLines];
+  index place[kTileLines];
   form.largest(x, most);
   for (index k = 0; k < lines; ++k) {
     const index label = label_of(a, line + k * step);
@@ -303,8 +334,7 @@ FASTNN_NOINLINE void cross_entropy_of_labels(const CrossEntropy<T>& a, const For
     loss[k] = x[place[k]] - most[k];
   }
   for (index k = lines; k < form.lines; ++k) loss[k] = target[k] = 0;
-  form.exps(x, most, e);
-  form.sum(e, sum);
+  form.exps(x, most, e, sum);
   form.each_line([&](index k) { factor[k] = target[k] * scale / sum[k]; });
   form.log(sum);
   form.each_line([&](index k) { loss[k] = target[k] * (sum[k] - loss[k]); });
@@ -321,7 +351,7 @@ template <class T, class Form>
 FASTNN_NOINLINE void cross_entropy_of_targets(const CrossEntropy<T>& a, const Form& form, const T* x, const T* target,
                                               T* e, T* q, T* to, index line, index step, index lines) {
   const T scale = a.scale;
-  T most[kMostTileLines], sum[kMostTileLines], total[kMostTileLines], product[kMostTileLines], factor[kMostTileLines];
+  T most[kTileLines], sum[kTileLines], total[kTileLines], product[kTileLines], factor[kTileLines];
   if (a.labels == nullptr) {
     form.each([&](index i, index j) { q[i] = a.spread[j] + a.weight[j] * target[i]; });
   } else {
@@ -335,8 +365,7 @@ FASTNN_NOINLINE void cross_entropy_of_targets(const CrossEntropy<T>& a, const Fo
   form.largest(x, most);
   form.each([&](index i, index, T m) { e[i] = q[i] * (x[i] - m); }, most);
   form.sum(e, product);
-  form.exps(x, most, e);
-  form.sum(e, sum);
+  form.exps(x, most, e, sum);
   form.each_line([&](index k) { factor[k] = total[k] * scale / sum[k]; });
   form.log(sum);
   form.each_line([&](index k) { product[k] = total[k] * sum[k] - product[k]; });
@@ -365,19 +394,19 @@ void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end)
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.logits, x);
       if (a.targets != nullptr) load_tile(a.lines, p, a.targets, e);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index step) {
-        cross_entropy_lines(a, tile, x + start, e + start, e + start, q + start, x + start, line, step, p.lines);
+      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index step, index lines) {
+        cross_entropy_lines(a, tile, x + start, e + start, e + start, q + start, x + start, line, step, lines);
       });
-      store_tile(a.lines, p, x, a.dlogits);
+      store_tile(a.lines, p, x, a.dlogits, a.stream);
     });
-    return;
+    return a.stream ? stream_fence() : void();
   }
   const index n = a.lines.view.channels;
   for (index r = begin; r < end; ++r) {
     T* const to = a.stream ? x : a.dlogits + r * n;
     const T* const target = a.targets == nullptr ? nullptr : a.targets + r * n;
     cross_entropy_lines(a, Row<T>{n}, a.logits + r * n, target, e, q, to, r, index{1}, index{1});
-    if (a.stream) stream_block(x, a.dlogits + r * n, n);
+    if (a.stream) stream_values(x, a.dlogits + r * n, n);
   }
   if (a.stream) stream_fence();
 }

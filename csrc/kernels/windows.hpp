@@ -33,8 +33,6 @@ FASTNN_NOINLINE void copy_pixels(const T* FASTNN_RESTRICT from, index from_strid
   if (from_stride == 1 && to_stride == 1) return copy_elements(from, to, n * inner);
   if (inner > 1) {
     for (index i = 0; i < n; ++i) copy_elements(from + i * from_stride * inner, to + i * to_stride * inner, inner);
-  } else if (from_stride == 2) {
-    for (index i = 0; i < n; ++i) to[i] = from[2 * i];
   } else {
     for (index i = 0; i < n; ++i) to[i * to_stride] = from[i * from_stride];
   }
@@ -59,7 +57,7 @@ class Sink {
   }
   FASTNN_NOINLINE void put(const T* from, index n) {
     while (n > 0) {
-      const index part = tile_ ? smaller(n, kBlock) : n;
+      const index part = tile_ ? smaller(n, kBlock - held_) : n;
       copy_elements(from, next(), part);
       wrote(part);
       from += part;
@@ -91,7 +89,10 @@ struct WindowBand {
   const WindowPass<T>& pass;
   const Windows& w;
   index inner, taps, image;
-  index out0, out1;                 // the outputs concerned
+  index out0, out1;  // the outputs concerned
+  struct Edge {
+    index pixels, over;  // of each phase before an edge of the image, one more in the first `over` phases
+  } left, right;
   T *buffer, *tile, *values, *row;  // scratch: as much as a band of outputs in `values`, one row of them in `row`
 
   // Of outputs [row0, row1), or of all outputs that inputs [row0, row1) have a part in.
@@ -103,6 +104,8 @@ struct WindowBand {
         image(image_),
         out0(row0),
         out1(row1),
+        left{w.padding_w / w.stride_w, w.padding_w % w.stride_w},
+        right{(w.width + w.padding_w) / w.stride_w, (w.width + w.padding_w) % w.stride_w},
         buffer(scratch),
         tile(buffer + p.buffer),
         values(tile + kBlock + larger_of(w.width, w.out_width) * inner) {
@@ -129,8 +132,20 @@ struct WindowBand {
   // Calls body(phase, begin, end): pixels [begin, end) of a phase of a row are inside the image.
   template <class Body>
   FASTNN_INLINE void for_phases(const Body& body) const {
-    for (index f = 0; f < w.stride_w; ++f)
-      body(f, divided_up(larger_of(0, w.padding_w - f), w.stride_w), divided_up(w.width + w.padding_w - f, w.stride_w));
+    for (index f = 0; f < w.stride_w; ++f) body(f, left.pixels + (f < left.over), right.pixels + (f < right.over));
+  }
+
+  // Where single elements are sorted into two phases: pixels [begin, end) of both, for pairs(begin, end), and what is
+  // left of a phase for copy(f, begin, end). Otherwise all of each phase.
+  template <class Pairs, class Copy>
+  FASTNN_INLINE void sort_phases(const Pairs& pairs, const Copy& copy) const {
+    if (inner > 1 || w.stride_w != 2) return for_phases(copy);
+    const index first = left.pixels + left.over, last = larger_of(first, right.pixels);
+    pairs(first, last);
+    for_phases([&](index f, index begin, index end) {
+      if (begin < smaller(first, end)) copy(f, begin, smaller(first, end));
+      if (larger_of(last, begin) < end) copy(f, larger_of(last, begin), end);
+    });
   }
 
   // The inputs of the band into the buffer, `padding` around them.
@@ -139,14 +154,23 @@ struct WindowBand {
       for (index r = 0; r < used_rows(); ++r) {
         const index h = (out0 + r) * w.stride_h + phase - w.padding_h;
         T* const to = phase_row(phase, r);
+        const bool inside = h >= 0 && h < w.height;
         for_phases([&](index f, index begin, index end) {
           T* const part = to + f * phase_step();
-          if (h < 0 || h >= w.height) return fill(part, pass.pitch * inner, padding);
-          fill(part, begin * inner, padding);
-          copy_pixels(input(h) + (begin * w.stride_w + f - w.padding_w) * inner, w.stride_w, part + begin * inner, 1,
-                      end - begin, inner);
-          fill(part + end * inner, (pass.pitch - end) * inner, padding);
+          if (!inside) return fill(part, pass.pitch * inner, padding);
+          if (begin > 0) fill(part, begin * inner, padding);
+          if (end < pass.pitch) fill(part + end * inner, (pass.pitch - end) * inner, padding);
         });
+        if (!inside) continue;
+        const T* const from = input(h) - w.padding_w * inner;
+        sort_phases(
+            [&](index begin, index end) {
+              separate_pairs(from + 2 * begin, to + begin, to + phase_step() + begin, end - begin);
+            },
+            [&](index f, index begin, index end) {
+              copy_pixels(from + (begin * w.stride_w + f) * inner, w.stride_w, to + f * phase_step() + begin * inner, 1,
+                          end - begin, inner);
+            });
       }
   }
 
@@ -161,20 +185,26 @@ struct WindowBand {
         continue;
       }
       const T* const from = phase_row(r % w.stride_h, r / w.stride_h);
-      for_phases([&](index f, index begin, index end) {
-        copy_pixels(from + f * phase_step() + begin * inner, 1, to + (begin * w.stride_w + f - w.padding_w) * inner,
-                    w.stride_w, end - begin, inner);
-      });
+      T* const padded = to - w.padding_w * inner;
+      sort_phases(
+          [&](index begin, index end) {
+            join_pairs(from + begin, from + phase_step() + begin, padded + 2 * begin, end - begin);
+          },
+          [&](index f, index begin, index end) {
+            copy_pixels(from + f * phase_step() + begin * inner, 1, padded + (begin * w.stride_w + f) * inner,
+                        w.stride_w, end - begin, inner);
+          });
     }
     sink.finish();
   }
 
-  // Calls body(at, output, n) for runs of outputs that lie side by side in the buffer, too.
+  // Calls body(at, output, n) for runs of outputs that lie side by side in the buffer, too. In order: what is written
+  // beyond a run is overwritten by the next one.
   template <class Body>
   FASTNN_INLINE void for_runs(const Body& body) const {
-    const index length = w.out_width * inner;
-    if (pass.pitch == w.out_width) return body(0, 0, (out1 - out0) * length);
-    for (index r = 0; r < out1 - out0; ++r) body(r * pass.pitch * inner, r * length, length);
+    const index rows = out1 - out0, length = w.out_width * inner;
+    const index together = pass.pitch == w.out_width ? rows : 1;
+    for (index r = 0; r < rows; r += together) body(r * pass.pitch * inner, r * length, together * length);
   }
 
   // NCHW: the columns of tap k, (channels * taps, samples * outputs) in all.
@@ -258,7 +288,7 @@ struct Best {
   }
 };
 
-// The first n <= 16 lanes, as numbers of a type that may be narrower.
+// The first 16 lanes, or n if there are fewer, as numbers of a type that may be narrower.
 template <class To, class T>
 FASTNN_INLINE void store_lanes(const Lanes<T>& v, To* to, index n) {
   T lane[kLanes];
@@ -308,8 +338,9 @@ void max_pool(const WindowPass<T>& p, T* scratch, index image, index row0, index
       const T* const x = band.buffer + at + i;
       Best<T> best{Lanes<T>::zero() + lowest, Lanes<Tap>::zero()};
       for (index k = 0; k < band.taps; ++k) best.take(Lanes<T>::load(x + p.taps[k]), static_cast<Tap>(k));
-      store_lanes(best.value, p.to + first + output + i, length - i);
-      where.set(first + output + i, best.tap, length - i);
+      const index rest = band.outputs() - (output + i);
+      store_lanes(best.value, p.to + first + output + i, rest);
+      where.set(first + output + i, best.tap, rest);
     }
   });
   // Where a window begins in the padding, tap 0 stands for nothing but -inf everywhere: take its first pixel.
@@ -339,16 +370,15 @@ void max_pool_gradient(const WindowPass<T>& p, T* scratch, index image, index ro
     for (index column = 0; column < w.out_width; ++column, to += w.stride_w * band.inner)
       for (index c = 0; c < band.inner; ++c, ++g) to[c + taps[where[g]]] += p.from[g];
   }
+  const index top = band.out0 * w.stride_h - w.padding_h;  // row of the image that the buffer begins with
+  const index begin = smaller(row1, larger_of(row0, top)), end = larger_of(begin, smaller(row1, top + rows));
   Sink<T> sink(p.to + (image * w.height + row0) * band.input_row(), p.stream, band.tile);
-  for (index h = row0; h < row1; ++h) {
-    const index r = h + w.padding_h - band.out0 * w.stride_h;
-    if (r >= 0 && r < rows) {
-      sink.put(band.buffer + r * band.input_row(), band.input_row());
-    } else {
-      fill(sink.next(), band.input_row(), T(0));
-      sink.wrote(band.input_row());
-    }
-  }
+  const auto none = [&](index count) {
+    for (index h = 0; h < count; ++h, sink.wrote(band.input_row())) fill(sink.next(), band.input_row(), T(0));
+  };
+  none(begin - row0);
+  sink.put(band.buffer + (begin - top) * band.input_row(), (end - begin) * band.input_row());
+  none(row1 - end);
   sink.finish();
 }
 
@@ -382,7 +412,7 @@ void avg_pool(const WindowPass<T>& p, T* scratch, index image, index row0, index
       const T* const x = band.buffer + at + i;
       Lanes<T> sum = Lanes<T>::load(x + p.taps[0]);
       for (index k = 1; k < band.taps; ++k) sum = sum + Lanes<T>::load(x + p.taps[k]);
-      store_lanes(sum, y + output + i, length - i);
+      store_lanes(sum, y + output + i, band.outputs() - (output + i));
     }
   });
   divide_by_count(band, y, y);

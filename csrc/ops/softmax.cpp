@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <optional>
 
@@ -18,7 +19,10 @@ Lines cut_lines(const View& view) {
   if (view.inner == 1 && view.channels >= kLongRow) return {view, 0, false, view.outer, view.channels + apart};
   const bool across = view.inner >= kLanes || (view.inner > 1 && view.outer <= view.inner);
   const index rows = across ? view.channels : view.channels * view.inner;
-  index lanes = std::min(kMostTileLines, std::max(kLanes, kMostTileSize / rows / kLanes * kLanes));
+  constexpr index least_tasks = 16;  // of tiles with more lines than usual
+  const index lines = across ? view.outer * view.inner / least_tasks : 0;
+  const index most = std::clamp(lines / kLanes * kLanes, kTileLines, kMostTileLines);
+  index lanes = std::min(most, std::max(kLanes, kMostTileSize / rows / kLanes * kLanes));
   lanes = std::min(lanes, rounded_up(across ? view.inner : view.outer, kLanes));
   const index tasks = across ? view.outer * ((view.inner + lanes - 1) / lanes) : view.outer;
   return {view, lanes, across, tasks, rows * lanes + apart};
