@@ -25,7 +25,21 @@ from ._runtime import (
 )
 
 if TYPE_CHECKING:
-    from . import act, bench, cases, data, functional, layers, losses, optim, random, reference, schedules
+    from . import (
+        act,
+        bench,
+        cases,
+        data,
+        functional,
+        layers,
+        losses,
+        monitor,
+        optim,
+        random,
+        reference,
+        schedules,
+        train,
+    )
     from ._backend import use_reference
     from .layers import (
         AlphaDropout,
@@ -82,10 +96,12 @@ _SUBMODULES = (
     "functional",
     "layers",
     "losses",
+    "monitor",
     "optim",
     "random",
     "reference",
     "schedules",
+    "train",
 )
 _HOMES = {
     "_backend": ("use_reference",),
@@ -194,6 +210,7 @@ __all__ = [
     "layers",
     "losses",
     "manual_seed",
+    "monitor",
     "optim",
     "random",
     "recalibrate",
@@ -203,6 +220,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "threads",
+    "train",
     "use_reference",
 ]
 
