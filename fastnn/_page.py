@@ -110,7 +110,9 @@ def warnings(notes: Iterable[str]) -> Html:
 
 def facts(items: Mapping[str, Any]) -> Html:
     """Names and values; None is left out."""
-    lines = [element("div", element("dt", name), element("dd", value)) for name, value in items.items() if value is not None]
+    lines = [
+        element("div", element("dt", name), element("dd", value)) for name, value in items.items() if value is not None
+    ]
     return element("dl", *lines, class_="facts")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastnn import _plots
 from fastnn._plots import DARK as DARK
-from fastnn._plots import LIGHT, WIDTH, Theme, small_multiples
+from fastnn._plots import LIGHT, Theme, small_multiples
 from fastnn.bench.digest import BEST, Report, ReportRow, count, families, levels, number, size, speedups, times
 
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (2, 1)), (0, (6, 1.5, 1, 1.5)))

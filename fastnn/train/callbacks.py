@@ -75,9 +75,8 @@ class EarlyStopping:
             return
         self._bad_epochs += 1
         if self._bad_epochs > self.patience:
-            run.stop(
-                f"stopped after epoch {run.epoch}: {self.quantity} was best, {self.best:.4f}, in epoch {self.best_epoch}"
-            )
+            best = f"{self.quantity} was best, {self.best:.4f}, in epoch {self.best_epoch}"
+            run.stop(f"stopped after epoch {run.epoch}: {best}")
 
     def on_end(self, run: Run) -> None:
         """Put the best state back."""
