@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyStopping", "Progress"]
 
+SECONDS_BETWEEN = 0.1
+"""From one time a bar is drawn to the next."""
+
 
 class EarlyStopping:
     """Ends a run that has stopped to improve, and puts the best state of the network back.
@@ -127,13 +130,14 @@ class Progress:
 
     def on_step_end(self, run: Run) -> None:
         now = time.perf_counter()
-        if self._live and now - self._shown > 0.1:
+        if self._live and now - self._shown >= SECONDS_BETWEEN:
             self._shown = now
             done = run.step - run.epoch * run.steps_per_epoch
             self._write(self._line(run, run.epoch + 1, _bar(done / run.steps_per_epoch), run.means), "")
 
     def on_epoch_end(self, run: Run) -> None:
         self._write(self._line(run, run.epoch, "", {name: values[-1] for name, values in run.history.items()}), "\n")
+        self._start = time.perf_counter(), run.step
 
     def on_message(self, run: Run, text: str) -> None:
         self._write(self._label + text, "\n")

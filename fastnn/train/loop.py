@@ -249,9 +249,7 @@ def _check(
         raise ValueError(f"loss_fn: expected reduction 'mean', got {loss_fn.reduction!r}")
     for name, inputs, targets in (("y", x, y), *((("validation", *validation),) if validation else ())):
         if len(inputs) != len(targets) or not len(inputs):
-            raise ValueError(
-                f"{name}: expected as many targets as inputs, not none, got {len(targets)} and {len(inputs)}"
-            )
+            raise ValueError(f"{name}: expected as many targets as inputs, got {len(targets)} for {len(inputs)}")
     samples = len(x) - len(x) % batch_size if drop_last else len(x)
     if not samples:
         raise ValueError(f"batch_size: expected at most {len(x)} with drop_last, got {batch_size}")
