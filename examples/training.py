@@ -72,5 +72,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--report", metavar="FILE", default="report.html")
-    parser.add_argument("--checkpoint", metavar="FILE", help="store the state in it, and continue from it if it is there")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="store the state in it, and continue from it if it is there"
+    )
     train(**vars(parser.parse_args()))

@@ -1,7 +1,7 @@
 """Reports as one HTML page that needs no network: markup, tables, pictures.
 
-The page is `_page.html` (its style) filled in. Whatever comes from data is escaped: `Html` marks what is markup already,
-and `element` escapes everything else.
+The page is `_page.html` (its style) filled in. Whatever comes from data is escaped: `Html` marks what is markup
+already, and `element` escapes everything else.
 """
 
 from __future__ import annotations

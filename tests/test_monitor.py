@@ -215,8 +215,8 @@ import numpy as np, fastnn as fnn
 from fastnn.monitor import Monitor
 from fastnn.train import fit
 net = fnn.Sequential(fnn.Linear(4, 3))
-x, monitor = np.eye(4, dtype=np.float32), Monitor()
-fit(net, fnn.CrossEntropyLoss(), fnn.optim.SGD(net.parameters(), 0.1), x, np.arange(4) % 3, epochs=1, callbacks=[monitor])
+x, y, monitor = np.eye(4, dtype=np.float32), np.arange(4) % 3, Monitor()
+fit(net, fnn.CrossEntropyLoss(), fnn.optim.SGD(net.parameters(), 0.1), x, y, epochs=1, callbacks=[monitor])
 try:
     monitor.write("r.html")
 except ImportError as error:

@@ -268,7 +268,7 @@ def test_explosion_names_the_first_layer_that_is_not_finite(norm):
 
     layers = [fnn.Linear(6, 8), fnn.Sigmoid(), fnn.Linear(8, 3)]
     net = fnn.Sequential(*layers, *([fnn.BatchNorm1d(3)] if norm else []))
-    with pytest.raises(Explosion, match="step 3: .*first layer whose output is not finite is 2 Linear") as error:
+    with pytest.raises(Explosion, match=r"step 3: .*first layer whose output is not finite is 2 Linear") as error:
         train(net, sgd(net), callbacks=[Poison()])
     assert error.value.layer == "2 Linear"
     assert error.value.run.step == 3

@@ -20,6 +20,8 @@ __all__ = ["draws", "first_weights"]
 
 Array = NDArray[Any]
 
+_COLUMNS = 120  # of a heat map, at most: more watched steps than that share them
+
 
 def draws(monitor: Monitor) -> dict[str, Draw]:
     """What draws each picture, by name."""
@@ -46,7 +48,7 @@ def _shades(matplotlib: Any, theme: Theme, n: int) -> list[Any]:
 def _lines(matplotlib: Any, ax: Any, theme: Theme, traces: Mapping[str, Trace | tuple[Any, Any]], title: str) -> None:
     for (name, trace), colour in zip(traces.items(), _shades(matplotlib, theme, len(traces)), strict=True):
         x, y = (trace.steps, trace.values) if isinstance(trace, Trace) else trace
-        ax.plot(x, y, color=colour, lw=1.2, marker="o", ms=2, label=name)
+        ax.plot(x, y, color=colour, lw=1.2, marker="o" if len(x) <= _COLUMNS // 2 else "", ms=2, label=name)
     ax.set_title(title)
     ax.set_xlabel("step")
     ax.legend(fontsize=7, frameon=False, labelcolor=theme.ink, ncols=1 + len(traces) // 8)
@@ -74,7 +76,7 @@ def _curves(monitor: Monitor, matplotlib: Any, theme: Theme) -> Any:
         ax.set_xlabel("step")
         ax.legend(fontsize=7.5, frameon=False, labelcolor=theme.ink)
     positive = y[np.isfinite(y) & (y > 0)]
-    if positive.size and positive.max() > 30 * positive.min():
+    if positive.size and positive.max() > 8 * positive.min():
         axes[0].set_yscale("log")
     return figure
 
@@ -89,25 +91,22 @@ def _ratios(monitor: Monitor, matplotlib: Any, theme: Theme) -> Any:
     _lines(matplotlib, axes[1], theme, monitor.records["gradient"], "norm of the gradient")
     for ax in axes:
         ax.set_yscale("log")
+    axes[0].set_ylim(bottom=max(axes[0].get_ylim()[0], RATIOS[0] / 100))  # schedules end at 0
     return figure
 
 
-def _edges(steps: Sequence[int]) -> Array:
-    """Where the columns of a heat map begin and end."""
-    at = np.array(steps, np.float64)
-    if len(at) == 1:
-        return np.array([at[0] - 0.5, at[0] + 0.5])
-    middles = (at[1:] + at[:-1]) / 2
-    return np.concatenate([[at[0]], middles, [at[-1]]])
-
-
 def _heat(matplotlib: Any, ax: Any, theme: Theme, steps: Sequence[int], edges: Array, density: Array) -> None:
-    """One column for each watched step, each relative to its largest bin; empty bins are paper."""
+    """One column for each watched step or few of them, each relative to its largest bin; empty bins are paper."""
+    starts = np.arange(0, len(steps), math.ceil(len(steps) / _COLUMNS))
+    density = np.add.reduceat(density, starts, axis=0)
     share = np.sqrt(density / np.maximum(density.max(axis=1, keepdims=True), 1e-300))
+    spacing = steps[1] - steps[0] if len(steps) > 1 else 1
+    columns = np.append(np.array(steps)[starts], steps[-1] + spacing)
     ramp = matplotlib.colors.LinearSegmentedColormap.from_list("paper", [theme.paper, theme.accent])
-    ax.pcolormesh(_edges(steps), edges, share.T, cmap=ramp, vmin=0, vmax=1, rasterized=True)
+    ax.pcolormesh(columns, edges, share.T, cmap=ramp, vmin=0, vmax=1, rasterized=True)
     ax.grid(False)
     ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
 
 
 def _on_common_bins(histograms: Array) -> tuple[Array, Array]:
@@ -205,7 +204,7 @@ def _weights(monitor: Monitor, matplotlib: Any, theme: Theme) -> Any:
     lines = math.ceil(len(images) / columns)
     tile = WIDTH / columns
     figure = matplotlib.figure.Figure(figsize=(WIDTH, max(0.4, lines * tile * images.shape[1] / images.shape[2])))
-    axes = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"wspace": 0.08, "hspace": 0.08})
+    axes = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"wspace": 0.12, "hspace": 0.12})
     figure.subplots_adjust(0, 0, 1, 1)
     # zero is the colour of the paper, so that what a unit does not look at is not there
     ramp = matplotlib.colors.LinearSegmentedColormap.from_list("signs", [theme.rival, theme.paper, theme.accent])

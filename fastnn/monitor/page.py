@@ -18,8 +18,9 @@ __all__ = ["render"]
 _CAPTIONS = {
     "curves": (
         "Loss and metrics",
-        "Training: means over the batches of an epoch as they were trained on, with dropout and of weights that changed "
-        "meanwhile. So validation may look better at first. Grey: the batches themselves, averaged where there are many.",
+        "Training: means over the batches of an epoch as they were trained on, with dropout and of weights that "
+        "changed meanwhile. So validation may look better at first. Grey: the batches themselves, averaged where there "
+        "are many.",
     ),
     "steps": (
         "Steps and gradients",
@@ -28,8 +29,8 @@ _CAPTIONS = {
     ),
     "activations": (
         "What the layers give",
-        "Distribution of each layer's outputs over the steps watched, without exact zeros. Each column is relative to its "
-        "largest bin. Lines: mean, and one standard deviation around it (zeros included).",
+        "Distribution of each layer's outputs over the steps watched, without exact zeros. Each column is relative to "
+        "its largest bin. Lines: mean, and one standard deviation around it (zeros included).",
     ),
     "gradients": (
         "Gradients of the weights",

@@ -31,7 +31,7 @@ GRADIENT_RANGE = (-12.0, 2.0)
 RATIOS = (1e-4, 1e-3, 1e-2)
 """Update / weight: the least, the usual and the most that go without a warning."""
 
-_SAMPLE = 1 << 14  # elements that a histogram is taken of
+_SAMPLE = 1 << 12  # elements that a histogram is taken of
 _SATURATED = math.sqrt(0.95)  # |tanh| above it: its slope is less than 5 % of its largest
 
 
@@ -86,7 +86,7 @@ class Monitor:
         ``"histogram"`` (least and largest, then 48 counts between, without exact zeros).  For each parameter, such as
         ``records["ratio"]["0.weight"]``: ``"ratio"`` (``||update|| / ||w||``), ``"gradient"`` (its norm) and
         ``"gradient_histogram"`` (48 counts of log10 of the absolute values, from -12 to 2, without zeros).  Histograms
-        are taken of some 16000 elements.
+        are taken of some 4000 elements.
     losses : list of float
         Of every step.
     epochs : dict of str to Trace
@@ -262,14 +262,17 @@ class Monitor:
         if isinstance(layer, (Stochastic, Flatten)) or not y.size:
             return
         some = _some(y)
-        self._add("mean", name, float(y.mean(dtype=np.float64)))
-        self._add("std", name, float(y.std(dtype=np.float64)))
+        centred = y.astype(np.float64).ravel()
+        mean = float(centred.mean())
+        centred -= mean
+        self._add("mean", name, mean)
+        self._add("std", name, math.sqrt(centred @ centred / centred.size))
         self._add("zeros", name, 1.0 - np.count_nonzero(some) / some.size)
         self._add("histogram", name, _histogram(some))
         activation = layer.spec.name if isinstance(layer, Activation) else ""
         if activation in ("tanh", "sigmoid"):
-            centred = some if activation == "tanh" else 2 * some - 1  # the same curve
-            self._add("saturated", name, float(np.mean(np.abs(centred) > _SATURATED)))
+            tanh = some if activation == "tanh" else 2 * some - 1  # the same curve
+            self._add("saturated", name, float(np.mean(np.abs(tanh) > _SATURATED)))
         elif activation in ("relu", "relu6"):
             axis = 1 if y.ndim == 2 else self._channel_axis % y.ndim
             self._add("active", name, y.max(axis=tuple(a for a in range(y.ndim) if a != axis)) > 0)
@@ -282,9 +285,8 @@ class Monitor:
                 self._add("gradient", name, tensor.grad_norm)
             if parameter.grad is not None:
                 size = np.abs(_some(parameter.grad))
-                with np.errstate(invalid="ignore"):
-                    powers = np.log10(size[size > 0])
-                self._add("gradient_histogram", name, _counts(powers, *GRADIENT_RANGE))
+                size = size[(size > 0) & (size < np.inf)]
+                self._add("gradient_histogram", name, _counts(np.log10(size), *GRADIENT_RANGE))
 
     def _weights(self) -> list[tuple[str, Parameter]]:
         """Matrices and filters: biases and norm parameters start at 0 or 1, so that their ratios say little."""
@@ -335,8 +337,8 @@ class Monitor:
             if name == "val_accuracy" and training and (gap := training.values[-1] - trace.values[-1]) > self.gap:
                 self._warn(
                     "gap",
-                    f"training accuracy {training.values[-1]:.3f}, validation accuracy {trace.values[-1]:.3f}, {gap:.3f} "
-                    "apart: the network overfits; more regularisation or more data may help",
+                    f"training accuracy {training.values[-1]:.3f}, validation accuracy {trace.values[-1]:.3f}, "
+                    f"{gap:.3f} apart: the network overfits; more regularisation or more data may help",
                 )
         losses = self.epochs["loss"].values if "loss" in self.epochs else []
         if len(losses) > self.flat_epochs:
@@ -384,14 +386,16 @@ def _append(trace: Trace, step: int, value: Any) -> None:
 
 
 def _some(array: NDArray[Any]) -> NDArray[Any]:
-    """At most some 16000 elements: whole rows along the first axis, evenly spaced."""
+    """At most some 4000 elements: whole rows along the first axis, evenly spaced."""
     stride = max(1, min(len(array), array.size // _SAMPLE)) if array.ndim else 1
     return array[::stride].ravel()
 
 
 def _histogram(values: NDArray[Any]) -> NDArray[np.float64]:
     """Least and largest, then counts between; of what is finite and not 0."""
-    known = values[np.isfinite(values) & (values != 0)]
+    known = values[values != 0]
+    if not math.isfinite(known.sum(dtype=np.float64)):
+        known = known[np.isfinite(known)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     return np.array([low, high, *_counts(known, low, high)])
 

@@ -193,7 +193,7 @@ def fit(
     before, start = run.seconds, time.perf_counter()
     try:
         run.call("on_begin")
-        while run.epoch < epochs and not run.stopped:
+        while run.goes_on():
             order = np.random.default_rng((seed, 0, run.epoch)).permutation(len(x))[:samples]
             for first in range((run.step - run.epoch * steps_per_epoch) * batch_size, samples, batch_size):
                 batch = order[first : first + batch_size]

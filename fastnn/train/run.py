@@ -85,6 +85,10 @@ class Run:
     def means(self) -> dict[str, float]:
         return {name: total / self._seen for name, total in self._sums.items()}
 
+    def goes_on(self) -> bool:
+        """Whether there are epochs left, and nobody has stopped it."""
+        return self.epoch < self.epochs and not self.stopped
+
     def add(self, values: Mapping[str, float], count: int) -> None:
         """Let a batch of so many samples take part in the means of the epoch."""
         for name, value in values.items():
