@@ -9,11 +9,11 @@ import fastnn as fnn
 from fastnn.data import load_digits
 from fastnn.optim import AdamW
 from fastnn.schedules import cosine, scaled, warmup
+from fastnn.train import evaluate, fit
 
 HIDDEN, BATCH, LR = 64, 32, 3e-3
 
 digits = load_digits()
-rng = np.random.default_rng(0)
 fnn.manual_seed(0)
 
 
@@ -55,16 +55,11 @@ class Classifier(fnn.Module):
 
 def train(net, opt, x, labels, epochs):
     loss_fn = fnn.CrossEntropyLoss()
-    for _ in range(epochs):
-        order = rng.permutation(len(x))
-        for batch in np.split(order, range(BATCH, len(order), BATCH)):
-            loss_fn(net(x[batch]), labels[batch])
-            net.backward(loss_fn.backward(), need_dx=False)
-            opt.step()
+    fit(net, loss_fn, opt, x, labels, epochs=epochs, batch_size=BATCH, explosion=None, progress=False)
 
 
 def accuracy(net, x, labels):
-    return (net.predict(x).argmax(axis=1) == labels).mean()
+    return evaluate(net, fnn.CrossEntropyLoss(), x, labels)["accuracy"]
 
 
 net = Classifier()

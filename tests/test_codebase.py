@@ -36,7 +36,8 @@ def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Functions in a module's `__all__`, but for those whose docstrings a decorator completes (test_completeness)."""
     optimizers = sorted((PACKAGE / "optim").glob("[!_]*.py"))
     reference = [path for path in sorted((PACKAGE / "reference").glob("[!_]*.py")) if path.stem != "base"]
-    for path in [*reference, *optimizers, PACKAGE / "random.py", PACKAGE / "losses.py"]:
+    training = [PACKAGE / "train" / f"{name}.py" for name in ("checkpoint", "explosion", "finder", "loop")]
+    for path in [*reference, *optimizers, *training, PACKAGE / "random.py", PACKAGE / "losses.py"]:
         tree = ast.parse(path.read_text())
         exported: set[str] = set()
         for node in tree.body:
