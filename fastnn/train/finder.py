@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from fastnn.losses import Loss
 from fastnn.optim import Optimizer
 from fastnn.random import default_generator
 from fastnn.train.explosion import Explosion
-from fastnn.train.loop import fit
+from fastnn.train.loop import Transform, fit
 from fastnn.train.run import Run
 
 __all__ = ["RateRange", "lr_range"]
@@ -70,7 +69,7 @@ def lr_range(
     steps: int = 100,
     batch_size: int = 64,
     smoothing: float = 0.9,
-    transform: Callable[[NDArray[Any], np.random.Generator], NDArray[Any]] | None = None,
+    transform: Transform | None = None,
     seed: int = 0,
 ) -> RateRange:
     """Learning-rate range test: train a few steps while the rate grows, and see where the loss falls.
@@ -81,8 +80,7 @@ def lr_range(
 
     Parameters
     ----------
-    net, loss_fn, opt, x, y, batch_size, transform, seed
-        As in `fit`.
+    net, loss_fn, opt, x, y, batch_size, transform, seed : as in `fit`
     low, high : float, default 1e-6 and 1
     steps : int, default 100
     smoothing : float, default 0.9

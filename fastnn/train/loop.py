@@ -20,10 +20,10 @@ from fastnn.train.checkpoint import load_checkpoint, save_checkpoint
 from fastnn.train.explosion import Guard
 from fastnn.train.run import Run
 
-__all__ = ["accuracy", "evaluate", "fit"]
+__all__ = ["Transform", "accuracy", "evaluate", "fit"]
 
 Metric: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], float]
-Transform: TypeAlias = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
+Transform: TypeAlias = "Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]"  # does not load numpy.random
 
 
 def accuracy(output: NDArray[Any], labels: NDArray[Any]) -> float:
