@@ -55,7 +55,8 @@ class Monitor:
     """Watches a training: a callback of `fastnn.train.fit`, or called by a loop of your own.
 
     At each step it keeps the loss, and every so many steps what is in `records`.  A watched step runs the layers one by
-    one and computes the same bits as any other.
+    one and computes the same bits as any other; it takes some 0.5 to 3 ms longer.  Watched every 100 steps, training
+    slows down by less than 3 % where steps take half a millisecond or more, by 6 % where they take 80 microseconds.
 
     Parameters
     ----------
@@ -267,8 +268,9 @@ class Monitor:
         centred -= mean
         self._add("mean", name, mean)
         self._add("std", name, math.sqrt(centred @ centred / centred.size))
-        self._add("zeros", name, 1.0 - np.count_nonzero(some) / some.size)
-        self._add("histogram", name, _histogram(some))
+        known = some[some != 0]
+        self._add("zeros", name, 1.0 - known.size / some.size)
+        self._add("histogram", name, _histogram(known))
         activation = layer.spec.name if isinstance(layer, Activation) else ""
         if activation in ("tanh", "sigmoid"):
             tanh = some if activation == "tanh" else 2 * some - 1  # the same curve
@@ -392,12 +394,14 @@ def _some(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _histogram(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Least and largest, then counts between; of what is finite and not 0."""
-    known = values[values != 0]
-    if not math.isfinite(known.sum(dtype=np.float64)):
-        known = known[np.isfinite(known)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    return np.array([low, high, *_counts(known, low, high)])
+    """Least and largest, then counts between; of what is finite."""
+    if not math.isfinite(values.sum(dtype=np.float64)):
+        values = values[np.isfinite(values)]
+    histogram = np.zeros(2 + BINS)
+    if values.size:
+        histogram[:2] = low, high = values.min(), values.max()
+        histogram[2:] = _counts(values, float(low), float(high))
+    return histogram
 
 
 def _counts(values: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
