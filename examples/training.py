@@ -31,7 +31,7 @@ def noisy(images, rng):
     return images + 0.1 * rng.standard_normal(images.shape, np.float32)
 
 
-def train(data=None, epochs=20, report="report.html", checkpoint=None, every=50, progress=True):
+def train(data=None, epochs=20, report="report.html", checkpoint=None, progress=True):
     """Accuracy on the test images."""
     dataset = load_digits() if data is None else load_idx(data)
     scale = dataset.train_images.max()
@@ -42,6 +42,7 @@ def train(data=None, epochs=20, report="report.html", checkpoint=None, every=50,
     net, loss_fn = network(math.prod(x.shape[1:]), int(y.max()) + 1), fnn.CrossEntropyLoss()
     steps = epochs * math.ceil((len(x) - held_out) / BATCH)
     rate = warmup(cosine(LR, steps - steps // 20), max(1, steps // 20))
+    monitor = Monitor(report=report, every=max(1, steps // 100), title=dataset.name)
     run = fit(
         net,
         loss_fn,
@@ -52,7 +53,7 @@ def train(data=None, epochs=20, report="report.html", checkpoint=None, every=50,
         batch_size=BATCH,
         validation=(x[:held_out], y[:held_out]),
         transform=noisy,
-        callbacks=[EarlyStopping("val_accuracy", mode="max"), Monitor(report=report, every=every, title=dataset.name)],
+        callbacks=[EarlyStopping("val_accuracy", mode="max"), monitor],
         checkpoint=checkpoint,
         resume=True,
         progress=progress,

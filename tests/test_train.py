@@ -364,5 +364,5 @@ def test_the_example_learns_the_digits(tmp_path):
     spec = importlib.util.spec_from_file_location("training_example", ROOT / "examples" / "training.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    assert example.train(epochs=5, report=tmp_path / "r.html", every=10, progress=False) > 0.9
+    assert example.train(epochs=5, report=tmp_path / "r.html", progress=False) > 0.9
     assert (tmp_path / "r.html").stat().st_size > 100_000
