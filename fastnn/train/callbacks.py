@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -132,11 +133,13 @@ class Progress:
         now = time.perf_counter()
         if self._live and now - self._shown >= SECONDS_BETWEEN:
             self._shown = now
-            done = run.step - run.epoch * run.steps_per_epoch
-            self._write(self._line(run, run.epoch + 1, _bar(done / run.steps_per_epoch), run.means), "")
+            line = self._line(run, run.epoch + 1, run.means)
+            columns = shutil.get_terminal_size().columns - 1  # a line that wraps could not be rewritten
+            done = run.step / run.steps_per_epoch - run.epoch
+            self._write((line + _bar(done, min(20, columns - len(line) - 4)))[:columns], "")
 
     def on_epoch_end(self, run: Run) -> None:
-        self._write(self._line(run, run.epoch, "", {name: values[-1] for name, values in run.history.items()}), "\n")
+        self._write(self._line(run, run.epoch, {name: values[-1] for name, values in run.history.items()}), "\n")
         self._start = time.perf_counter(), run.step
 
     def on_message(self, run: Run, text: str) -> None:
@@ -146,16 +149,16 @@ class Progress:
         if self._live and self._width:
             self._write("", "")
 
-    def _line(self, run: Run, epoch: int, bar: str, values: Mapping[str, float]) -> str:
+    def _line(self, run: Run, epoch: int, values: Mapping[str, float]) -> str:
         start, first_step = self._start
         rate = (run.step - first_step) / max(time.perf_counter() - start, 1e-9)
         left = run.epochs * run.steps_per_epoch - run.step
-        pieces = [f"epoch {epoch:{len(str(run.epochs))}d}/{run.epochs}", bar]
+        pieces = [f"epoch {epoch:{len(str(run.epochs))}d}/{run.epochs}"]
         pieces += [f"{name} {value:.4f}" for name, value in values.items()]
         pieces += [f"{rate * run.samples / run.steps_per_epoch:,.0f} samples/s"]
         if rate and left:
             pieces.append(f"ETA {_clock(left / rate)}")
-        return self._label + "  ".join(filter(None, pieces))
+        return self._label + "  ".join(pieces)
 
     def _write(self, line: str, end: str) -> None:
         """A line in the place of the one that is being rewritten, if there is one."""
@@ -164,9 +167,10 @@ class Progress:
         self._width = 0 if end else len(line)
 
 
-def _bar(done: float) -> str:
-    filled = round(20 * done)
-    return f"[{'#' * filled}{'.' * (20 - filled)}]"
+def _bar(done: float, width: int) -> str:
+    """How much is done; nothing where there is no room."""
+    filled = round(width * done)
+    return f"  [{'#' * filled}{'.' * (width - filled)}]" if width > 0 else ""
 
 
 def _clock(seconds: float) -> str:
