@@ -11,6 +11,8 @@ import numpy as np
 
 import fastnn as fnn
 from fastnn.data import load_digits
+from fastnn.schedules import cosine
+from fastnn.train import fit
 
 EPOCHS, BATCH, LR = 10, 32, 3e-3
 
@@ -42,22 +44,20 @@ def train(layout="nchw", epochs=EPOCHS, verbose=True):
     x_train, x_test = (
         np.expand_dims(images.astype(np.float32) / 16, axis) for images in (digits.train_images, digits.test_images)
     )
-    net, loss_fn = network(axis), fnn.CrossEntropyLoss()
-    opt = fnn.optim.Adam(net.parameters(), lr=LR)
-    rng = np.random.default_rng(0)
-    steps, step = epochs * math.ceil(len(x_train) / BATCH), 0
-    for epoch in range(epochs):
-        order = rng.permutation(len(x_train))
-        for batch in np.split(order, range(BATCH, len(order), BATCH)):
-            opt.lr = LR * (1 + math.cos(math.pi * step / steps)) / 2
-            step += 1
-            loss = loss_fn(net(x_train[batch]), digits.train_labels[batch])
-            net.backward(loss_fn.backward(), need_dx=False)
-            opt.step()
-        accuracy = float((net.predict(x_test).argmax(axis=1) == digits.test_labels).mean())
-        if verbose:
-            print(f"epoch {epoch + 1:2d}  loss {loss:.4f}  test accuracy {accuracy:.4f}")
-    return accuracy
+    net = network(axis)
+    opt = fnn.optim.Adam(net.parameters(), lr=cosine(LR, epochs * math.ceil(len(x_train) / BATCH)))
+    run = fit(
+        net,
+        fnn.CrossEntropyLoss(),
+        opt,
+        x_train,
+        digits.train_labels,
+        epochs=epochs,
+        batch_size=BATCH,
+        validation=(x_test, digits.test_labels),
+        progress=verbose,
+    )
+    return run.history["val_accuracy"][-1]
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import fastnn as fnn
 from fastnn.data import load_digits
 from fastnn.optim import AdamW
 from fastnn.schedules import cosine, scaled, warmup
+from fastnn.train import evaluate, fit
 
 HIDDEN, BATCH, LR = 64, 32, 3e-3
 
 digits = load_digits()
-rng = np.random.default_rng(0)
 fnn.manual_seed(0)
 
 
@@ -55,20 +55,17 @@ class Classifier(fnn.Module):
         return dy
 
 
-def train(net, opt, x, labels, epochs, history=None, x_test=None, labels_test=None):
+def train(net, opt, x, labels, epochs, test=None):
+    """Accuracy on the test data after each epoch."""
     loss_fn = fnn.CrossEntropyLoss()
-    for _ in range(epochs):
-        order = rng.permutation(len(x))
-        for batch in np.split(order, range(BATCH, len(order), BATCH)):
-            loss_fn(net(x[batch]), labels[batch])
-            net.backward(loss_fn.backward(), need_dx=False)
-            opt.step()
-        if history is not None:
-            history.append(accuracy(net, x_test, labels_test))
+    run = fit(
+        net, loss_fn, opt, x, labels, epochs=epochs, batch_size=BATCH, validation=test, explosion=None, progress=False
+    )
+    return run.history.get("val_accuracy", [])
 
 
 def accuracy(net, x, labels):
-    return (net.predict(x).argmax(axis=1) == labels).mean()
+    return evaluate(net, fnn.CrossEntropyLoss(), x, labels)["accuracy"]
 
 
 def main(argv=None):
@@ -79,13 +76,13 @@ def main(argv=None):
     of_head, of_body = (2, 2) if options.quick else (10, 20)
 
     net = Classifier()
-    x, labels, x_test, labels_test = data(range(5))
+    x, labels, *test = data(range(5))
     train(net, AdamW(net.parameters(), LR), x, labels, epochs=10)
-    print(f"digits 0-4, from scratch           {accuracy(net, x_test, labels_test):.4f}")
+    print(f"digits 0-4, from scratch           {accuracy(net, *test):.4f}")
 
-    x, labels, x_test, labels_test = data(range(5, 10))
+    x, labels, *test = data(range(5, 10))
     net.head = fnn.Linear(HIDDEN, 5)
-    tuned = [accuracy(net, x_test, labels_test)]
+    tuned = [accuracy(net, *test)]
     print(f"digits 5-9, new head, untrained    {tuned[0]:.4f}")
 
     steps = -(-len(x) // BATCH)
@@ -93,19 +90,19 @@ def main(argv=None):
     opt = AdamW(net.parameters(), rate, decay="weights", groups={"body.*": {"lr": scaled(rate, 0.3)}})
     opt.freeze("body.*")
     net.body.eval()  # its running statistics stay as well
-    train(net, opt, x, labels, of_head, tuned, x_test, labels_test)
+    tuned += train(net, opt, x, labels, of_head, test)
     print(f"digits 5-9, head alone             {tuned[-1]:.4f}")
 
     opt.unfreeze("body.*")
     net.body.train()
-    train(net, opt, x, labels, of_body, tuned, x_test, labels_test)
+    tuned += train(net, opt, x, labels, of_body, test)
     print(f"digits 5-9, body at 0.3 of the lr  {tuned[-1]:.4f}")
     print(opt.summary())
 
     fresh = Classifier()
-    scratch = [accuracy(fresh, x_test, labels_test)]
+    scratch = [accuracy(fresh, *test)]
     opt = AdamW(fresh.parameters(), rate, decay="weights")
-    train(fresh, opt, x, labels, of_head + of_body, scratch, x_test, labels_test)
+    scratch += train(fresh, opt, x, labels, of_head + of_body, test)
     print(f"for comparison, from scratch: digits 5-9 with as many epochs: {scratch[-1]:.4f}")
     draw(tuned, scratch, of_head, options.out)
 

@@ -37,10 +37,12 @@ if TYPE_CHECKING:
         init,
         layers,
         losses,
+        monitor,
         optim,
         random,
         reference,
         schedules,
+        train,
     )
     from ._backend import use_reference
     from .layers import (
@@ -103,11 +105,13 @@ _SUBMODULES = (
     "init",
     "layers",
     "losses",
+    "monitor",
     "optim",
     "preprocessing",  # needs scikit-learn, so it is no part of __all__
     "random",
     "reference",
     "schedules",
+    "train",
 )
 _HOMES = {
     "_backend": ("use_reference",),
@@ -222,6 +226,7 @@ __all__ = [
     "layers",
     "losses",
     "manual_seed",
+    "monitor",
     "optim",
     "random",
     "recalibrate",
@@ -231,6 +236,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "threads",
+    "train",
     "use_reference",
 ]
 

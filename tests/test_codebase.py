@@ -37,7 +37,8 @@ def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     optimizers = sorted((PACKAGE / "optim").glob("[!_]*.py"))
     reference = [path for path in sorted((PACKAGE / "reference").glob("[!_]*.py")) if path.stem != "base"]
     others = ["random.py", "losses.py", "init.py", "checks.py", "preprocessing.py", "compat/cs231n.py"]
-    for path in [*reference, *optimizers, *(PACKAGE / name for name in others)]:
+    training = [PACKAGE / "train" / f"{name}.py" for name in ("checkpoint", "explosion", "finder", "loop")]
+    for path in [*reference, *optimizers, *training, *(PACKAGE / name for name in others)]:
         tree = ast.parse(path.read_text())
         exported: set[str] = set()
         for node in tree.body:

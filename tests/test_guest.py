@@ -19,6 +19,7 @@ before = set(sys.modules)
 import fastnn
 import fastnn.functional
 import fastnn.layers, fastnn.losses, fastnn.optim, fastnn.reference, fastnn.random, fastnn.cases
+import fastnn.monitor, fastnn.train
 fastnn.CrossEntropyLoss, fastnn.Linear, fastnn.manual_seed
 for name in sorted(set(sys.modules) - before):
     print(name)
@@ -35,7 +36,7 @@ def test_imports_only_numpy_and_the_standard_library(run_python) -> None:
 def test_import_alone_loads_no_heavy_part(run_python) -> None:
     loaded = run_python("import sys, fastnn\nprint(*sys.modules)").stdout.split()
     heavy = {"fastnn.cases", "fastnn.reference", "fastnn.layers", "fastnn.cli", "fastnn.bench", "argparse", "gzip"}
-    heavy |= {"fastnn.functional", "fastnn.data", "fastnn.losses"}
+    heavy |= {"fastnn.functional", "fastnn.data", "fastnn.losses", "fastnn.train", "fastnn.monitor"}
     assert heavy.isdisjoint(loaded)
 
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fastnn._page import number as number
+
 Report = Mapping[str, Any]
 ReportRow = Mapping[str, Any]
 
@@ -17,13 +19,6 @@ MISSING = "-"
 
 BEST = "best peer of each row"
 """Key of the speed-up over whichever peer is fastest, row by row."""
-
-
-def number(value: Any) -> float | None:
-    """A finite float, or None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
 
 
 def _significant(value: float) -> str:

@@ -1,20 +1,13 @@
-"""A report as one HTML page that needs no network, with the plots beside it as PNGs.
-
-The page is `page.html` (its style and its few lines of script) filled in. Whatever comes from the report is escaped:
-`Html` marks what is markup already, and `element` escapes everything else.
-"""
+"""A report as one HTML page that needs no network, with the plots beside it as PNGs."""
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from fastnn._page import Column, Html, document, element, facts, figure, join, section, table, warnings
 from fastnn.bench import plots
 from fastnn.bench.digest import (
     MISSING,
@@ -59,81 +52,6 @@ def write(report: Report, directory: Path) -> list[Path]:
     return files
 
 
-# ------------------------------------------------------------------------------------------------ the markup
-
-
-class Html(str):
-    """Text that is markup already."""
-
-    __slots__ = ()
-
-
-def element(name: str, *content: Any, **attributes: Any) -> Html:
-    """One element; `content` and attribute values are escaped unless they are `Html`.
-
-    Attributes that are None or False are left out; ``class_`` and ``data_key`` become ``class`` and ``data-key``.
-    """
-    opening = [name]
-    for key, value in attributes.items():
-        if value is True:
-            opening.append(key)
-        elif value not in (None, False):
-            opening.append(f'{key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"')
-    return Html(f"<{' '.join(opening)}>{join(content)}</{name}>")
-
-
-def join(content: Iterable[Any], between: str = "") -> Html:
-    """Pieces of text and markup, one after the other."""
-    return Html(between.join(piece if isinstance(piece, Html) else html.escape(str(piece)) for piece in content))
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Parameters
-    ----------
-    heading, about : str
-        Its heading, and what it means.
-    cell : callable
-        What it shows of an item: text, or markup.
-    order : callable, optional
-        The number to sort an item by; without it the text is sorted. Such columns are set as numbers.
-    tone : callable, optional
-        CSS classes of an item's cell.
-    """
-
-    heading: str
-    about: str
-    cell: Callable[[Any], Any]
-    order: Callable[[Any], Any] | None = None
-    tone: Callable[[Any], str] | None = None
-
-
-def table(columns: Sequence[Column], items: Iterable[Any], **attributes: Any) -> Html:
-    """A table with one line per item, in a box that scrolls sideways where it is too wide."""
-    head = [
-        element("th", column.heading, scope="col", title=column.about or None, class_="n" if column.order else None)
-        for column in columns
-    ]
-    lines = []
-    for item in items:
-        cells = []
-        for column in columns:
-            key = number(column.order(item)) if column.order else None
-            tones = [column.tone(item)] if column.tone else []
-            classes = " ".join(filter(None, ["n" if column.order else "", *tones]))
-            value = f"{key:.6g}" if key is not None else None
-            cells.append(element("td", column.cell(item), class_=classes or None, data_key=value))
-        lines.append(element("tr", *cells))
-    body = element("table", element("thead", element("tr", *head)), element("tbody", join(lines, "\n")), **attributes)
-    return element("div", body, class_="scroll")
-
-
-def _section(title: str, *content: Any, **attributes: Any) -> Html:
-    return element("section", element("h2", title), *content, **attributes)
-
-
 # ------------------------------------------------------------------------------------------------ the parts
 
 
@@ -149,16 +67,14 @@ def _page(report: Report, light: Mapping[str, bytes] | None, dark: Mapping[str, 
         _ceilings(report),
         _rows(report),
     ]
-    template = Template(resources.files("fastnn.bench").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=html.escape(f"fastnn benchmark: {cpu}"), subtitle=_subtitle(report, cpu), content=join(parts, "\n")
-    )
+    script = resources.files("fastnn.bench").joinpath("page.js").read_text(encoding="utf-8")
+    return document(f"fastnn benchmark: {cpu}", "fastnn benchmark", _subtitle(report, cpu), parts, script)
 
 
-def _subtitle(report: Report, cpu: str) -> Html:
+def _subtitle(report: Report, cpu: str) -> str:
     threads = report["settings"]["threads"]
     pieces = [cpu, f"{threads} thread{'s' * (threads != 1)}", str(report.get("started", ""))[:10]]
-    return join([" · ".join(piece for piece in pieces if piece)])
+    return " · ".join(piece for piece in pieces if piece)
 
 
 def _warnings(report: Report) -> Html:
@@ -171,7 +87,7 @@ def _warnings(report: Report) -> Html:
     errors = report.get("errors") or []
     if errors:
         notes.append(f"{len(errors)} rows or peers failed and are missing: {'; '.join(errors)}")
-    return join(element("p", note, class_="warning", role="status") for note in notes)
+    return warnings(notes)
 
 
 _LEVELS = {"v4": "x86-64-v4 (AVX-512)", "v3": "x86-64-v3 (AVX2)", "baseline": "x86-64 (SSE2)"}
@@ -214,7 +130,7 @@ def _missed(report: Report) -> Html:
     over.sort(key=lambda row: -(over_limit(row) or 0))
     behind = sorted(filter(slower, report["rows"]), key=lambda row: row["speedup"])
     if not over and not behind:
-        return _section("Misses", element("p", "None: no row is above its limit or slower than a peer."))
+        return section("Misses", element("p", "None: no row is above its limit or slower than a peer."))
     above = (
         Column("above its limit", "", _named),
         Column("over by", "", lambda row: _percent((over_limit(row) or 1) - 1), over_limit),
@@ -233,7 +149,7 @@ def _missed(report: Report) -> Html:
         for what, columns, rows in (("above their limit", above, over), ("slower than a peer", lost, behind))
         if rows
     ]
-    return _section("Misses", element("div", *tables, class_="pair"))
+    return section("Misses", element("div", *tables, class_="pair"))
 
 
 def _percent(value: float) -> str:
@@ -275,7 +191,7 @@ def _alternatives(report: Report) -> Html:
         Column("note", "", _state),
     ]
     text = "Time of the peer over time of fastnn: geometric mean over the rows that the peer has."
-    return _section("Against the alternatives", element("p", text), table(columns, report.get("peers", [])))
+    return section("Against the alternatives", element("p", text), table(columns, report.get("peers", [])))
 
 
 def _state(peer: Mapping[str, Any]) -> str:
@@ -311,30 +227,20 @@ _CAPTIONS = {
 def _figures(light: Mapping[str, bytes] | None, dark: Mapping[str, bytes] | None) -> Html:
     if light is None or dark is None:
         install = element("code", "pip install 'fastnn-kernels[bench]'")
-        return _section(
+        return section(
             "Plots",
             element("p", "The plots and their PNG files need the extra ", element("code", "bench"), ": ", install),
         )
     return join(
-        _section(title, element("p", caption) if caption else Html(), _figure(title, light[name], dark[name]))
+        section(title, element("p", caption) if caption else Html(), figure(title, light[name], dark[name]))
         for name, (title, caption) in _CAPTIONS.items()
         if name in light
     )
 
 
-def _figure(title: str, light: bytes, dark: bytes) -> Html:
-    source = f'<source srcset="{_data_uri(dark)}" media="screen and (prefers-color-scheme: dark)">'
-    image = f'<img src="{_data_uri(light)}" alt="{html.escape(title)}">'
-    return element("figure", element("picture", Html(source), Html(image)), class_="scroll")
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
 def _machine(report: Report) -> Html:
     machine, settings = report["machine"], report["settings"]
-    facts = {
+    items = {
         "CPU": machine.get("cpu"),
         "platform": machine.get("platform"),
         "cores": machine.get("cores"),
@@ -347,10 +253,7 @@ def _machine(report: Report) -> Html:
         "command": report.get("command"),
         "started, took": f"{report.get('started') or MISSING}, {seconds(report.get('seconds'))}",
     }
-    items = [
-        element("div", element("dt", name), element("dd", value)) for name, value in facts.items() if value is not None
-    ]
-    return _section("Machine and versions", element("dl", *items, class_="facts"))
+    return section("Machine and versions", facts(items))
 
 
 def _plain(value: Any) -> str:
@@ -401,7 +304,7 @@ def _ceilings(report: Report) -> Html:
         f"other work; a call takes {seconds(ceilings.get('call'))}."
     )
     tables = [table(columns, ceilings.get("bandwidth", [])), table(arithmetic, operations)]
-    return _section(
+    return section(
         "What the machine can do",
         element("p", "Bandwidths in GB/s, bytes read and written, with plain or cache-bypassing stores. ", overhead),
         element("div", *tables, class_="pair"),
@@ -438,7 +341,7 @@ def _rows(report: Report) -> Html:
         "times as long as fastnn it takes; below 1 it is faster. The best peer of a row is bold, and a cell is empty "
         "where a peer has no such operation."
     )
-    return _section("All rows", element("p", legend), _filters(rows), table(columns, rows, id="rows"), class_="wide")
+    return section("All rows", element("p", legend), _filters(rows), table(columns, rows, id="rows"), class_="wide")
 
 
 def _key(name: str) -> Callable[[ReportRow], Any]:

@@ -1,99 +1,20 @@
-"""The pictures of a report, as PNGs. matplotlib is optional and imported only inside `render`."""
+"""The pictures of a report, as PNGs. matplotlib is optional and imported only where it is needed."""
 
 from __future__ import annotations
 
-import importlib
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from fastnn import _plots
+from fastnn._plots import DARK as DARK
+from fastnn._plots import LIGHT, Theme, small_multiples
 from fastnn.bench.digest import BEST, Report, ReportRow, count, families, levels, number, size, speedups, times
-
-DPI = 160
-WIDTH = 11.0
-"""Inches."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (2, 1)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = "D^vs"
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of one paper.
-
-    Parameters
-    ----------
-    paper, ink, muted, faint : str
-        Background; text and what matters most; secondary text and limits; grid.
-    accent, rival, other : str
-        fastnn; the peer that matters most; bars of the other peers.
-    lines : tuple of str
-        One hue per library. Okabe and Ito's, which the colour-blind tell apart, as dark or light as text needs to be.
-    """
-
-    paper: str
-    ink: str
-    muted: str
-    faint: str
-    accent: str
-    rival: str
-    other: str
-    lines: tuple[str, ...]
-
-    def settings(self) -> dict[str, Any]:
-        """As matplotlib settings."""
-        return {
-            "figure.facecolor": self.paper,
-            "axes.facecolor": self.paper,
-            "savefig.facecolor": self.paper,
-            "text.color": self.ink,
-            "axes.labelcolor": self.muted,
-            "axes.edgecolor": self.muted,
-            "axes.titlecolor": self.ink,
-            "xtick.color": self.muted,
-            "ytick.color": self.muted,
-            "grid.color": self.faint,
-            "grid.linewidth": 0.6,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.linewidth": 0.6,
-            "axes.titlesize": 9.5,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.labelsize": 8,
-            "xtick.labelsize": 7.5,
-            "ytick.labelsize": 7.5,
-            "xtick.major.width": 0.6,
-            "ytick.major.width": 0.6,
-            "font.family": "DejaVu Sans",
-            "font.size": 8,
-        }
-
-
-LIGHT = Theme(
-    paper="#ffffff",
-    ink="#1b1f24",
-    muted="#59636e",
-    faint="#e4e7eb",
-    accent="#0b5cad",
-    rival="#d55e00",
-    other="#b4bcc5",
-    lines=("#6b7480", "#007f5c", "#b07400", "#c84e00", "#ad4a86", "#6a4c93", "#1a7fa8"),
-)
-DARK = Theme(
-    paper="#15191e",
-    ink="#e8ebee",
-    muted="#9aa4af",
-    faint="#2b323a",
-    accent="#5cb0ff",
-    rival="#f0783c",
-    other="#56606b",
-    lines=("#a3adb8", "#2cc295", "#e6a817", "#f0783c", "#e08fbe", "#b79bdc", "#6fd0ee"),
-)
 
 
 def render(report: Report, theme: Theme = LIGHT) -> dict[str, bytes] | None:
@@ -112,32 +33,15 @@ def render(report: Report, theme: Theme = LIGHT) -> dict[str, bytes] | None:
         By name: "roofline", "speedup", "scaling_size", "scaling_threads", "scaling_tensors"; without those the report
         has no measurements for. None if matplotlib is not there.
     """
+    draws = {name: partial(_draw, draw, report) for name, draw in _PLOTS.items()}
     try:
-        matplotlib = importlib.import_module("matplotlib")
-        importlib.import_module("matplotlib.figure")
+        return _plots.render(draws, theme)
     except ImportError:
         return None
-    images = {}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **theme.settings()}):
-        for name, draw in _PLOTS.items():
-            figure = draw(matplotlib, report, theme)
-            if figure is not None:
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format="png", dpi=DPI)
-                images[name] = buffer.getvalue()
-    return images
 
 
-def _panels(matplotlib: Any, n: int, columns: int, height: float, **keywords: Any) -> tuple[Any, list[Any]]:
-    """A figure of `n` small multiples."""
-    columns = min(columns, n)
-    lines = math.ceil(n / columns)
-    figure = matplotlib.figure.Figure(figsize=(WIDTH, height * lines + 0.4), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.04)
-    axes = figure.subplots(lines, columns, squeeze=False, **keywords)
-    for ax in axes.flat[n:]:
-        ax.remove()
-    return figure, list(axes.flat[:n])
+def _draw(draw: Callable[[Any, Report, Theme], Any], report: Report, matplotlib: Any, theme: Theme) -> Any:
+    return draw(matplotlib, report, theme)
 
 
 def _log_axis(matplotlib: Any, axis: Any, label: Callable[[Any], str], base: int) -> None:
@@ -222,7 +126,7 @@ def roofline(matplotlib: Any, report: Report, theme: Theme) -> Any:
         )
     ]
     dots = [dot for panel, _ in panels.values() for dot in panel]
-    figure, axes = _panels(matplotlib, len(panels), 4, 2.6, sharex=True, sharey=True)
+    figure, axes = small_multiples(matplotlib, len(panels), 4, 2.6, sharex=True, sharey=True)
     for index, (ax, (family, (panel, rows))) in enumerate(zip(axes, panels.items(), strict=True)):
         for _, x, y, style in lines:
             ax.plot(x, y, **style, zorder=1.5)
@@ -291,7 +195,7 @@ def speedup(matplotlib: Any, report: Report, theme: Theme) -> Any:
     if not panels:
         return None
     slots = max(len(by_isa[first]) for by_isa in panels.values())
-    figure, axes = _panels(matplotlib, len(panels), 3, 0.19 * slots + 0.65, sharex=True)
+    figure, axes = small_multiples(matplotlib, len(panels), 3, 0.19 * slots + 0.65, sharex=True)
     means = [mean for by_isa in panels.values() for bars in by_isa.values() for mean, _ in bars.values()]
     low, high = _limits([*means, 1.0], 1.15)
     for ax, (family, by_isa) in zip(axes, panels.items(), strict=True):
@@ -384,7 +288,7 @@ def _scaling(sweep: _Sweep) -> Callable[[Any, Report, Theme], Any]:
         columns = 3
         styles = _styles(report, curves, theme)
         several = len({curve["isa"] for curve in curves}) > 1
-        figure, axes = _panels(matplotlib, len(curves), columns, 2.75)
+        figure, axes = small_multiples(matplotlib, len(curves), columns, 2.75)
         for index, (ax, curve) in enumerate(zip(axes, curves, strict=True)):
             title = f"{curve['name']}, {curve['isa']}" if several and curve["isa"] else curve["name"]
             ax.set(title=title, xscale="log", yscale="log")

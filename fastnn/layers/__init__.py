@@ -26,6 +26,7 @@ from fastnn.layers.sample_norm import GroupNorm, InstanceNorm1d, InstanceNorm2d,
 from fastnn.layers.sequential import Sequential
 from fastnn.layers.softmax import LogSoftmax, Softmax
 from fastnn.layers.statistics import recalibrate
+from fastnn.layers.watch import watch
 
 __all__ = [
     "Activation",
@@ -62,6 +63,7 @@ __all__ = [
     "Stochastic",
     "WeightNorm",
     "recalibrate",
+    "watch",
     *CLASSES,
 ]
 
