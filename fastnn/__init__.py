@@ -25,7 +25,7 @@ from ._runtime import (
 )
 
 if TYPE_CHECKING:
-    from . import act, bench, cases, data, functional, layers, losses, optim, random, reference, schedules
+    from . import act, bench, cases, data, ensemble, functional, layers, losses, optim, random, reference, schedules
     from ._backend import use_reference
     from .layers import (
         AlphaDropout,
@@ -79,6 +79,7 @@ _SUBMODULES = (
     "bench",
     "cases",
     "data",
+    "ensemble",
     "functional",
     "layers",
     "losses",
@@ -187,6 +188,7 @@ __all__ = [
     "cases",
     "data",
     "empty_cache",
+    "ensemble",
     "functional",
     "get_include",
     "get_isa",

@@ -3,8 +3,8 @@
     from fastnn.sklearn import MLPClassifier
 
 Parameters and attributes are those of scikit-learn's `MLPClassifier` and `MLPRegressor`, and so are the numbers: the
-same seed draws the same weights and batches.  Needs scikit-learn 1.6 or newer, ``pip install 'fastnn-kernels[sklearn]'``;
-``import fastnn`` does not import this module.
+same seed draws the same weights and batches.  Needs scikit-learn 1.6 or newer: ``pip install
+'fastnn-kernels[sklearn]'``.  ``import fastnn`` does not import this module.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import copy
 import inspect
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -168,7 +168,7 @@ def _per_layer(name: str, value: Any, count: int) -> list[Any]:
     return list(value)
 
 
-def _activation(value: Any) -> list[layers.Module]:
+def _activation(value: Any, dtype: np.dtype[Any]) -> list[layers.Module]:
     """The layer, none for the identity."""
     if isinstance(value, str):
         if value == "identity":
@@ -178,7 +178,9 @@ def _activation(value: Any) -> list[layers.Module]:
             known = ", ".join(["identity", *_ACTIVATIONS, *ACTIVATIONS])
             raise ValueError(f"activation: expected one of {known}, got {value!r}")
         value = ACTIVATIONS[name]
-    made = value() if callable(value) else value
+    made = value
+    if callable(value):  # only what has parameters has a dtype
+        made = value(dtype=dtype) if "dtype" in inspect.signature(value).parameters else value()
     if isinstance(made, ActivationSpec):
         made = layers.Activation(made)
     if not isinstance(made, layers.Module):
@@ -198,7 +200,7 @@ def _combined(sample_weight: Any, X: Array, class_weight: Any, y: Array) -> Arra
     """Weights of the samples, None if all are the same."""
     if sample_weight is None and class_weight is None:
         return None
-    weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+    weights: Array = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
     if class_weight is not None:
         weights = weights * compute_sample_weight(class_weight, y).astype(X.dtype)
     return weights
@@ -307,7 +309,7 @@ class _MLP(BaseEstimator):
             if index < len(sizes):
                 if norms[index]:
                     modules.append(layers.BatchNorm1d(n_out, dtype=dtype))
-                modules += _activation(activations[index])
+                modules += _activation(activations[index], dtype)
                 if rates[index]:
                     modules.append(layers.Dropout(rates[index], rng=masks))
         if any(rates):
@@ -362,12 +364,12 @@ class _MLP(BaseEstimator):
             self.t_ = 0
             self.loss_curve_: list[float] = []
         if fresh or self.early_stopping == (self.validation_scores_ is None):
-            self.best_loss_ = None if self.early_stopping else math.inf
-            self.validation_scores_ = [] if self.early_stopping else None
-            self.best_validation_score_ = -math.inf if self.early_stopping else None
+            self.best_loss_: Any = None if self.early_stopping else math.inf
+            self.validation_scores_: Any = [] if self.early_stopping else None
+            self.best_validation_score_: Any = -math.inf if self.early_stopping else None
         if fresh or not incremental:
             self.optimizer_ = self._make_optimizer()
-        X = X.astype(self.net_[0].weight.data.dtype, copy=False)
+        X = X.astype(self.coefs_[0].dtype, copy=False)
         self._call("on_fit_begin")
         ended = self._train(X, targets, weights, random, incremental)
         self._call("on_fit_end")
@@ -380,8 +382,8 @@ class _MLP(BaseEstimator):
 
     def _call(self, name: str) -> bool:
         """Whether a callback returns True."""
-        methods = [getattr(callback, name) for callback in self.callbacks or () if hasattr(callback, name)]
-        return any([method(self) is True for method in methods])  # all of them are called
+        answers = [getattr(callback, name)(self) for callback in self.callbacks or () if hasattr(callback, name)]
+        return any(answer is True for answer in answers)
 
     # -------------------------------------------------------------------------------------------------- the loop
 
@@ -392,20 +394,21 @@ class _MLP(BaseEstimator):
         held = None
         if self.early_stopping:
             stratify = targets if self.out_activation_ == "logistic" and self.n_outputs_ == 1 else None
-            parts = train_test_split(
+            parts: list[Array] = train_test_split(
                 *(X, targets) if weights is None else (X, targets, weights),
                 random_state=random,
                 test_size=self.validation_fraction,
                 stratify=stratify,
             )
-            X, targets, weights, *_ = *parts[::2], None
-            held = (*parts[1::2], None)[:3]
+            X, targets, weights = parts[0], parts[2], None if weights is None else parts[4]
+            held = parts[1], parts[3], None if weights is None else parts[5]
             if len(held[0]) < 2:
                 raise ValueError(f"validation_fraction: expected at least two samples in it, got {len(held[0])}")
             best = self.net_.state_dict()
         opt, adaptive, bad_epochs, stop = self.optimizer_, self.learning_rate == "adaptive", 0, False
         self.n_iter_ = 0
-        for self.loss_ in self._epochs(X, targets, weights, random, 1 if incremental else self.max_iter):
+        for loss in self._epochs(X, targets, weights, random, 1 if incremental else self.max_iter):
+            self.loss_ = loss
             self.n_iter_ += 1
             self.t_ += len(X)
             self.loss_curve_.append(self.loss_)
@@ -489,13 +492,13 @@ class _MLP(BaseEstimator):
         opt.weight_decay = self.alpha if opt._decoupled else self.alpha / count
         loss = loss * self._loss_scale() / count + opt.penalty()
         opt.step()
-        return loss
+        return float(loss)
 
     def _raw(self, X: ArrayLike) -> Array:
         """Outputs of the network."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=_DTYPES, order="C", reset=False)
-        return self.net_.predict(X.astype(self.net_[0].weight.data.dtype, copy=False))
+        checked: Array = validate_data(self, X, dtype=_DTYPES, order="C", reset=False)
+        return self.net_.predict(checked.astype(self.coefs_[0].dtype, copy=False))
 
 
 @dataclass(eq=False, repr=False)
@@ -626,7 +629,9 @@ class MLPClassifier(ClassifierMixin, _MLP):
         """
         return self._probabilities(X, F.log_softmax, F.logsigmoid)
 
-    def _probabilities(self, X: ArrayLike, of_classes: Any, of_label: Any) -> Array:
+    def _probabilities(
+        self, X: ArrayLike, of_classes: Callable[[Array], Array], of_label: Callable[[Array], Array]
+    ) -> Array:
         z = self._raw(X)
         if self.out_activation_ == "softmax":
             return of_classes(z)
@@ -646,14 +651,14 @@ class MLPRegressor(RegressorMixin, _MLP):
         class_weight="",
         classes="",
         score="R^2",
-        example="""    >>> model = MLPRegressor((64, 64), activation="silu", solver="adamw", alpha=0.01, early_stopping=True)
+        example="""    >>> model = MLPRegressor((64, 64), activation="silu", solver="adamw", early_stopping=True)
     >>> model.fit(X, y).score(X_test, y_test)""",
     )
 
     _gradient_scale = 0.5
 
     def _loss_scale(self) -> float:
-        return 0.5 / self.n_outputs_
+        return 0.5 / float(self.n_outputs_)
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, reset: bool, classes: Any) -> tuple[Array, Array, Any]:
         options = {"multi_output": True, "y_numeric": True, "reset": reset}
