@@ -8,12 +8,13 @@ ends of the cycles of `fastnn.schedules.cosine_restarts`), or are one network wi
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastnn import random
 from fastnn._state import check_state
 from fastnn.layers.module import Module
 
@@ -99,16 +100,17 @@ class Ensemble:
         --------
         >>> ensemble = Ensemble.of_states(net, snapshots, output=fastnn.functional.softmax)
         """
-        members = []
+        members, generator = [], random.default_generator.state_dict()
         for state in states:
             member = copy.deepcopy(net)
             for parameter in member.parameters():
                 parameter.grad = None
             member.load_state_dict(state)
             members.append(member)
+        random.default_generator.load_state_dict(generator)  # dropout that draws from it has loaded it as well
         return cls(members, weights, **options)
 
-    def each(self, x: Any) -> Iterable[Array]:
+    def each(self, x: Any) -> Iterator[Array]:
         """Predictions of the members, one after the other.
 
         Parameters
@@ -141,16 +143,13 @@ class Ensemble:
         ValueError
             If two members predict arrays of different shapes.
         """
-        mean: Array | None = None
-        for share, given in zip(self.weights.tolist(), self.each(x), strict=True):
-            y = np.asarray(given)
-            if mean is None:
-                mean = share * y
-            elif y.shape != mean.shape:
-                raise ValueError(f"members: expected predictions of shape {mean.shape} from all, got {y.shape}")
-            else:
-                mean = mean + share * y
-        assert mean is not None
+        pairs = zip(self.weights.tolist(), self.each(x), strict=True)
+        share, y = next(pairs)
+        mean: Array = share * np.asarray(y)
+        for share, y in pairs:
+            if np.shape(y) != mean.shape:
+                raise ValueError(f"members: expected predictions of shape {mean.shape} from all, got {np.shape(y)}")
+            mean += share * y
         return mean
 
     __call__ = predict
