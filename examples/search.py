@@ -39,12 +39,10 @@ def distribution(name, low, high):
 
 
 def edge(name, value, low, high):
-    """ "lower" or "upper" where `value` is at that end of the range and there is something beyond it, else None."""
+    """At which end of the range `value` is, "lower" or "upper", if there is something beyond it; else None."""
     least, most = LIMITS.get(name, (0.0, math.inf))
-    if LOGARITHMIC[name]:
-        place = math.log(value / low) / math.log(high / low)
-    else:
-        place = (value - low) / (high - low)
+    scale = math.log if LOGARITHMIC[name] else float
+    place = (scale(value) - scale(low)) / (scale(high) - scale(low))
     if place < EDGE and low > least:
         return "lower"
     return "upper" if place > 1 - EDGE and high < most else None

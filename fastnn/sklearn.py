@@ -182,7 +182,7 @@ def _activation(value: Any, dtype: np.dtype[Any]) -> list[layers.Module]:
     if callable(value):  # only what has parameters has a dtype
         made = value(dtype=dtype) if "dtype" in inspect.signature(value).parameters else value()
     if isinstance(made, ActivationSpec):
-        made = layers.Activation(made)
+        made = getattr(layers, ACTIVATIONS[made.name].layer)(**made.params)
     if not isinstance(made, layers.Module):
         raise TypeError(f"activation: expected a name, a spec, or what makes a layer, got {value!r}")
     return [made]
