@@ -57,7 +57,7 @@ def test_metadata() -> None:
     assert metadata["Name"] == "fastnn-kernels"
     assert metadata["Version"] == fastnn.__version__
     assert metadata["Requires-Python"] == ">=3.10"
-    assert set(metadata.get_all("Provides-Extra") or []) == {"test", "dev", "bench"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"test", "dev", "bench", "sklearn"}
 
 
 def test_every_public_name_is_there() -> None:
