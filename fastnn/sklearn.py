@@ -3,7 +3,7 @@
     from fastnn.sklearn import MLPClassifier
 
 Parameters and attributes are those of scikit-learn's `MLPClassifier` and `MLPRegressor`, and so are the numbers: the
-same seed draws the same weights and batches.  Needs scikit-learn 1.6 or newer: ``pip install
+same seed draws the same weights and batches.  Needs scikit-learn 1.7 or newer: ``pip install
 'fastnn-kernels[sklearn]'``.  ``import fastnn`` does not import this module.
 """
 
@@ -37,7 +37,7 @@ try:
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
-        "fastnn.sklearn: expected scikit-learn 1.6 or newer, which pip install 'fastnn-kernels[sklearn]' installs; "
+        "fastnn.sklearn: expected scikit-learn 1.7 or newer, which pip install 'fastnn-kernels[sklearn]' installs; "
         f"got: {error}"
     ) from error
 

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import fastnn as fnn
 import fastnn.sklearn as ours
@@ -36,8 +36,14 @@ def values():
     return x, np.stack((x[:, 0] * x[:, 1], x[:, 2]), axis=1)
 
 
+def checks():
+    for kind in (MLPClassifier, MLPRegressor):
+        for estimator, check in estimator_checks_generator(kind()):
+            yield pytest.param(estimator, check, id=f"{kind.__name__}-{check.func.__name__}")
+
+
 @pytest.mark.filterwarnings("ignore")  # the checks train for too short on purpose
-@parametrize_with_checks([MLPClassifier(), MLPRegressor()])
+@pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_scikit_learn_accepts_them(estimator, check):
     check(estimator)
 
