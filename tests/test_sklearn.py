@@ -112,9 +112,9 @@ def test_losses_are_those_of_scikit_learn(kind, options, rtol, weighted):
 
 def test_digits_are_learnt():
     x, y = load_digits(return_X_y=True)
-    rate = schedules.cosine(1e-2, steps=25 * 23)
+    rate = schedules.cosine(1e-2, steps=30 * 23)
     network = MLPClassifier(
-        (256,), batch_norm=True, dropout=0.4, batch_size=64, max_iter=25, learning_rate=rate, **FOREVER
+        (512,), batch_norm=True, dropout=0.5, batch_size=64, max_iter=30, learning_rate=rate, **FOREVER
     )
     model = make_pipeline(MinMaxScaler(), network)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
