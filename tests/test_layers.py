@@ -63,6 +63,13 @@ def test_linear_on_few_rows(n):
     np.testing.assert_array_equal(layer.bias.grad, np.full(3, n, np.float32))
 
 
+def test_a_type_may_be_another_object_of_the_same_value():
+    x = random(5, 4).astype(np.dtype(np.float32, copy=True))  # as of arrays that a memory map holds
+    assert x.dtype is not np.dtype(np.float32)
+    layer = layers.Linear(4, 3)
+    np.testing.assert_array_equal(layer.predict(x), layer.predict(random(5, 4)))
+
+
 def test_linear_without_dx():
     layer = layers.Linear(4, 3)
     x, dy = random(5, 4), random(5, 3)

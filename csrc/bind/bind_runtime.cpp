@@ -27,9 +27,12 @@ py::object empty_(const Arguments& a) {
   enum { shape_, dtype_ };
   static const py::dtype f32 = py::dtype::of<float>(), f64 = py::dtype::of<double>();
   py::object wanted = py::reinterpret_borrow<py::object>(a[dtype_]);
-  if (!wanted.is(f32) && !wanted.is(f64)) wanted = py::dtype::from_args(wanted);
-  if (!wanted.is(f32) && !wanted.is(f64))
-    throw py::type_error("dtype: expected float32 or float64, got " + std::string(py::str(wanted)));
+  if (!wanted.is(f32) && !wanted.is(f64)) {
+    const py::dtype given = py::dtype::from_args(wanted);  // equal, but another object where it was read from a file
+    if (!given.equal(f32) && !given.equal(f64))
+      throw py::type_error("dtype: expected float32 or float64, got " + std::string(py::str(given)));
+    wanted = given.equal(f32) ? f32 : f64;
+  }
   const auto sizes = py::reinterpret_borrow<py::tuple>(a[shape_]);
   if (!PyTuple_Check(sizes.ptr())) throw py::type_error("shape: expected a tuple, got " + std::string(py::repr(sizes)));
   std::vector<index> shape(sizes.size());

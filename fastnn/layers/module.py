@@ -98,6 +98,9 @@ class Saved(tuple[Any, ...]):
 class _Nothing:
     """Marks that no forward pass waits for its backward pass."""
 
+    def __reduce__(self) -> str:
+        return "_NOTHING"  # stays the one object, copied or pickled
+
     def __repr__(self) -> str:
         return "nothing"
 
