@@ -157,7 +157,7 @@ class OwnMasks(Plain):
     own_masks = True
     keep, scale = 0.5, 2.0
 
-    def dropout(self, x: Any, p: float, *, rng: Any = None, first: int = 0, out: Any = None) -> Any:
+    def dropout(self, x: Any, p: float, training: bool, *, rng: Any = None, first: int = 0, out: Any = None) -> Any:
         mask = np.float32(self.scale) * (np.random.default_rng(5).random(x.shape) < self.keep)
         return x * mask, mask
 
