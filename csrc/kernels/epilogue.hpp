@@ -88,6 +88,7 @@ FASTNN_INLINE void forward_loop(const S& source, const T* residual, const Epilog
   const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
 #pragma GCC ivdep
   for (index i = 0; i < n; ++i)
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       T v = source.affine(source.centred(i, r * in), i);
       if constexpr (Residual) v = v + residual[i + r * in];
@@ -104,6 +105,7 @@ FASTNN_INLINE void backward_loop(const S& source, const T* dy, index from, const
   const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
 #pragma GCC ivdep
   for (index i = 0; i < n; ++i)
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       T v = source.affine(source.centred(i, r * in), i);
       if constexpr (Residual) v = v + residual[i + r * in];
@@ -181,6 +183,7 @@ class EpilogueRunner {
     if (fused_ == Fused::leaky_relu) return forward_any<LeakyRelu, Strips>(g, n, p, residual, keep, y, in, out);
     if (fused_ == Fused::none) return forward_any<Identity, Strips>(g, n, p, residual, keep, y, in, out);
     forward_any<Identity, Strips>(g, n, p, residual, Keep{}, y, in, out);
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       T* const to = y + r * out;
       activation_table<T>[e_.activation].forward(to, to, n, e_.p0, e_.p1);
@@ -198,6 +201,7 @@ class EpilogueRunner {
     Incoming<T> d{dy, in, fused_};
     Keep keep = masks<Strips>(g, n, in, dy, x_ && x_ + g != dy ? x_ + g : nullptr, to, out);
     if (keep.at && (!activated || fused_ == Fused::block)) {
+#pragma GCC unroll 8
       for (int r = 0; r < Strips; ++r)
         drop_block(dy + r * in, e_.keep_scale, keep.at + r * keep.stride, to + r * out, n);
       d = {to, out, fused_};
@@ -228,6 +232,7 @@ class EpilogueRunner {
     if (e_.threshold < 0) return {};
     if (!replay_) return {mask_, 0};
     const Mask* at[Strips];
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r)
       at[r] = masks_.draw(e_.first + g + r * in, n, mask_ + r * KeepMasks::kStrip,
                           KeepMasks::Lines<T>{{x + r * in, x2 ? x2 + r * in : nullptr, y + r * out}});
@@ -243,6 +248,7 @@ class EpilogueRunner {
     if (fused_ == Fused::relu) return backward_any<Relu, Strips>(g, n, p, d, keep, residual, to, in, out);
     if (fused_ == Fused::leaky_relu) return backward_any<LeakyRelu, Strips>(g, n, p, d, keep, residual, to, in, out);
     const ActivationKernel<T>& f = activation_table<T>[e_.activation];
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       const T* const dy = d.dy + r * d.stride;
       if (x_is_output_) {

@@ -266,6 +266,7 @@ FASTNN_INLINE void input_gradient_loop(const S& source, const ChannelMap<T>& m, 
   const T one1 = k1[0], one2 = k2[0], one3 = scale[0];
 #pragma GCC ivdep
   for (index i = 0; i < n; ++i)
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       const T c = source.centred(i, r * in);
       const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
@@ -280,6 +281,7 @@ FASTNN_INLINE void column_sums_loop(const S& source, const T* FASTNN_RESTRICT d,
   const T p0 = e.p0, p1 = e.p1;
   for (index i = 0; i < n; ++i) {
     T s = sum[i], s2 = sum2[i];
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       const T c = source.centred(i, r * in);
       const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
@@ -334,6 +336,7 @@ FASTNN_INLINE void slope_gradient_loop(const S& source, const T* dy, T* dx, T* F
                                        index in, index out) {
 #pragma GCC ivdep
   for (index i = 0; i < n; ++i)
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       const T x = source.x[i + r * in], d = dy[i + r * in], product = d * x;
       dx[i + r * out] = LeakyRelu<T>::backward(d, x, source.slope(i), 0);
@@ -430,6 +433,7 @@ class GradientPart {
     const Target to = target(tiles, g, in);
     const Values v = values<Strips>(g, n, p, in, to);
     if (a_.stream && a_.dx)
+#pragma GCC unroll 8
       for (int r = 0; r < Strips; ++r) stream_block(tiles.dx + r * kBlock, a_.dx + g + r * in, n);
     return v;
   }
@@ -599,6 +603,7 @@ class GradientPart {
       const T* FASTNN_RESTRICT const d = v.at;
       for (index j = 0; j < columns; ++j) {
         T s = sum[j];
+#pragma GCC unroll 8
         for (int r = 0; r < Strips; ++r) s += d[j + r * v.stride];
         sum[j] = s;
       }
