@@ -115,16 +115,14 @@ def named(parameters):
 
 
 def draw(found, stages, path):
-    """Every point of every stage, and the range that the stage had."""
+    """Every point of every stage, the range that the stage had, and dotted that of the stage before."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     across, *upwards = COARSE
-    figure, axes = pyplot.subplots(
-        len(upwards), len(found), figsize=(13, 7.5), layout="constrained", sharex=True, sharey="row", squeeze=False
-    )
+    figure, axes = pyplot.subplots(len(upwards), len(found), figsize=(13, 7.5), layout="constrained", squeeze=False)
     scores = np.concatenate([each.cv_results_["mean_test_score"] for each in found])
     colours = {"vmin": 0.1, "vmax": scores.max(), "cmap": "viridis"}
     ranges = [named(each.param_distributions) for each in found]
@@ -133,9 +131,13 @@ def draw(found, stages, path):
         best = named(each.best_params_)
         for row, name in enumerate(upwards):
             ax = axes[row, column]
-            for number, spans in enumerate(ranges[: column + 1]):
+            ax.set_xscale("log")
+            ax.set_yscale("log" if LOGARITHMIC[name] else "linear")
+            for spans, style in (
+                (ranges[max(column - 1, 0)], {"ls": ":", "ec": "0.6"}),
+                (ranges[column], {"ec": "0.2"}),
+            ):
                 (left, right), (low, high) = (spans[one].support() for one in (across, name))
-                style = {"ls": "-" if number == column else ":", "ec": "0.2" if number == column else "0.6"}
                 ax.add_patch(pyplot.Rectangle((left, low), right - left, high - low, fill=False, **style))
             dots = ax.scatter(
                 *([point[one] for point in tried] for one in (across, name)),
@@ -146,9 +148,7 @@ def draw(found, stages, path):
                 **colours,
             )
             ax.plot(best[across], best[name], "*", ms=19, mfc="none", mec="crimson", mew=1.5)
-            ax.set_xscale("log")
-            if LOGARITHMIC[name]:
-                ax.set_yscale("log")
+            ax.autoscale_view()
             if column == 0:
                 ax.set_ylabel(name)
         axes[0, column].set_title(f"{points} points, {epochs} epoch{'s' if epochs > 1 else ''}: {each.best_score_:.3f}")
