@@ -6,6 +6,7 @@ python docs/examples.py [NAME ...]
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 DOCS = Path(__file__).resolve().parent
 
@@ -19,7 +20,8 @@ def main(chosen):
     for name in chosen or names():
         command = [sys.executable, str(DOCS.parent / "examples" / f"{name}.py")]
         command += ["--out", str(DOCS / "images" / f"{name}.png")]
-        output = subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout
+        with TemporaryDirectory() as directory:
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=directory).stdout
         (DOCS / "output" / f"{name}.txt").write_text(output, encoding="utf-8")
         print(output)
 

@@ -1,11 +1,10 @@
-"""A small convolutional network for handwritten digits.
+"""A small convolutional network for handwritten digits: its filters, and the digits that it takes for others.
 
-Run it with: python examples/digits_conv.py [--layout nhwc]
+Run it with: python examples/digits_conv.py [--out digits_conv.png] [--layout nhwc]
 """
 
 import argparse
 import math
-import time
 
 import numpy as np
 
@@ -37,8 +36,8 @@ def network(axis):
     )
 
 
-def train(layout="nchw", epochs=EPOCHS, verbose=True):
-    """Accuracy on the test images."""
+def train(layout="nchw", epochs=EPOCHS, progress=True):
+    """The network, the run, and its scores for the test images."""
     axis = 1 if layout == "nchw" else -1
     digits = load_digits()
     x_train, x_test = (
@@ -55,14 +54,56 @@ def train(layout="nchw", epochs=EPOCHS, verbose=True):
         epochs=epochs,
         batch_size=BATCH,
         validation=(x_test, digits.test_labels),
-        progress=verbose,
+        progress=progress,
     )
-    return run.history["val_accuracy"][-1]
+    return net, run, net.predict(x_test)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="digits_conv.png", help="the picture")
+    parser.add_argument("--quick", action="store_true", help="one epoch")
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), default="nchw")
+    options = parser.parse_args(argv)
+    net, run, scores = train(options.layout, 1 if options.quick else EPOCHS)
+    print(f"test accuracy {run.history['val_accuracy'][-1]:.4f} after {run.seconds:.1f} s")
+    draw(net, run, scores, options.out)
+
+
+def draw(net, run, scores, path):
+    """Filters of the first layer, the way there, and the test images that the network is least right about."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    digits = load_digits()
+    figure = pyplot.figure(figsize=(13, 4.6), layout="constrained")
+    left, middle, right = figure.subfigures(1, 3, width_ratios=(1, 1.1, 1.1))
+    filters = net[0].weight.data.reshape(16, 3, 3)
+    limit = np.abs(filters).max()
+    left.suptitle("Filters of the first layer")
+    for ax, image in zip(left.subplots(4, 4).flat, filters, strict=True):
+        ax.imshow(image, cmap="RdBu", vmin=-limit, vmax=limit)
+        ax.set_axis_off()
+    ax = middle.subplots()
+    for name, label in (("accuracy", "training, with dropout"), ("val_accuracy", "test")):
+        ax.plot(range(1, run.epoch + 1), run.history[name], marker=".", label=label)
+    ax.set(xlabel="epoch", ylim=(None, 1))
+    ax.legend(frameon=False)
+    middle.suptitle("Accuracy")
+    true = scores[np.arange(len(scores)), digits.test_labels]
+    scores[np.arange(len(scores)), digits.test_labels] = -np.inf
+    right.suptitle("Hardest test images: label, rival")
+    for ax, index in zip(right.subplots(3, 5).flat, np.argsort(true - scores.max(axis=1)), strict=False):
+        ax.imshow(digits.test_images[index], cmap="gray_r")
+        rival = scores[index].argmax()
+        wrong = scores[index, rival] > true[index]
+        ax.set_title(f"{digits.test_labels[index]}, {rival}", color="C3" if wrong else "k", fontsize=10)
+        ax.set_axis_off()
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--layout", choices=("nchw", "nhwc"), default="nchw")
-    start = time.perf_counter()
-    accuracy = train(parser.parse_args().layout)
-    print(f"test accuracy {accuracy:.4f} after {time.perf_counter() - start:.1f} s")
+    main()

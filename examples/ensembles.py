@@ -3,10 +3,12 @@
 The first two train a network for each member; snapshots at the ends of the cycles of a cyclic learning rate come out of
 one training, and an average of the weights predicts at the price of one network.
 
-Needs scikit-learn and SciPy: pip install 'fastnn-kernels[sklearn]'
-Run it with: python examples/ensembles.py
+Run it with: python examples/ensembles.py [--out ensembles.png]
+
+It needs scikit-learn and SciPy: pip install 'fastnn-kernels[sklearn]'
 """
 
+import argparse
 import math
 from functools import partial
 
@@ -49,7 +51,7 @@ class AveragedWeights:
 
 
 def compare(members=5, epochs=20, stages=((20, 1), (10, 5), (5, 20)), hidden=(128,)):
-    """{way: (accuracy of a single network, of the ensemble)} on the test images."""
+    """{way: (accuracies of the members, of the ensemble)} on the test images."""
     (x, labels), (x_test, labels_test) = digits()
     scaler = MinMaxScaler().fit(x)
     x, x_test = scaler.transform(x), scaler.transform(x_test)
@@ -64,8 +66,7 @@ def compare(members=5, epochs=20, stages=((20, 1), (10, 5), (5, 20)), hidden=(12
         return float((probabilities.argmax(axis=1) == labels_test).mean())
 
     def both(ensemble):
-        single = [accuracy(probabilities) for probabilities in ensemble.each(x_test)]
-        return sum(single) / len(single), accuracy(ensemble.predict(x_test))
+        return [accuracy(probabilities) for probabilities in ensemble.each(x_test)], accuracy(ensemble.predict(x_test))
 
     results = {}
     seeds = [network(random_state=seed).fit(x, labels) for seed in range(members)]
@@ -87,10 +88,47 @@ def compare(members=5, epochs=20, stages=((20, 1), (10, 5), (5, 20)), hidden=(12
     noisy = network(solver=partial(Adam, average=EMA(0.99)), learning_rate_init=1e-2, callbacks=[averaged])
     noisy.fit(x, labels)
     mean = Ensemble.of_states(noisy.net_, [averaged.state], output=F.softmax)
-    results["averaged weights"] = accuracy(noisy.predict_proba(x_test)), accuracy(mean.predict(x_test))
+    results["averaged weights"] = [accuracy(noisy.predict_proba(x_test))], accuracy(mean.predict(x_test))
     return results
 
 
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="ensembles.png", help="the picture")
+    parser.add_argument("--quick", action="store_true", help="two members, few epochs")
+    options = parser.parse_args(argv)
+    quick = {"members": 2, "epochs": 5, "stages": ((4, 1), (3, 2)), "hidden": (64,)}
+    results = compare(**quick if options.quick else {})
+    for way, (members, together) in results.items():
+        print(f"{way:17s} single {sum(members) / len(members):.4f}  ensemble {together:.4f}")
+    draw(results, options.out)
+
+
+def draw(results, path):
+    """Accuracy of each member and of all together."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, ax = pyplot.subplots(figsize=(8, 3.8), layout="constrained")
+    for row, (members, together) in enumerate(results.values()):
+        mean = sum(members) / len(members)
+        ax.annotate("", (together, row), (mean, row), arrowprops={"arrowstyle": "->", "color": "0.5"})
+        ax.plot(members, [row] * len(members), "o", color="C0", ms=8, alpha=0.5, mew=0, label="a member")
+        ax.plot(mean, row, "|", color="C0", ms=20, mew=2, label="their mean")
+        ax.plot(together, row, "D", color="C1", ms=10, label="the ensemble")
+    ax.set_yticks(range(len(results)), results)
+    ax.set(xlabel="test accuracy", ylim=(len(results) - 0.5, -0.5))
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 if __name__ == "__main__":
-    for way, (single, together) in compare().items():
-        print(f"{way:17s} single {single:.4f}  ensemble {together:.4f}")
+    main()

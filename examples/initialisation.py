@@ -1,8 +1,6 @@
 """What initial weights do to the signal: the activations of ten layers, for each scheme of fastnn.init.
 
 Run it with: python examples/initialisation.py [--out initialisation.png]
-
-The picture needs matplotlib: pip install 'fastnn-kernels[bench]'
 """
 
 import argparse
@@ -49,14 +47,12 @@ def verdict(activation, outputs):
 
 def draw(results, path):
     """One panel for each activation and scheme: the histogram of every layer, lying on its side."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise SystemExit("the picture needs matplotlib: pip install 'fastnn-kernels[bench]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    import matplotlib
 
-    figure, axes = plt.subplots(
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
         len(ACTIVATIONS), len(SCHEMES), figsize=(16, 6.4), sharex=True, sharey="row", layout="constrained"
     )
     figure.get_layout_engine().set(hspace=0.08, wspace=0.03, rect=(0, 0.0, 1, 0.9))
@@ -95,21 +91,21 @@ def draw(results, path):
     for panel in axes[-1]:
         panel.set_xlabel("layer", fontsize=10, color=MUTED)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
+    pyplot.close(figure)
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="initialisation.png")
-    parser.add_argument("--units", type=int, default=500)
-    options = parser.parse_args(arguments)
-    results = {(a, s): hidden(s, a, options.units) for a in ACTIVATIONS for s in SCHEMES}
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="initialisation.png", help="the picture")
+    parser.add_argument("--quick", action="store_true", help="few units")
+    options = parser.parse_args(argv)
+    units = 100 if options.quick else 500
+    results = {(a, s): hidden(s, a, units) for a in ACTIVATIONS for s in SCHEMES}
     print(f"{'standard deviation of layer':34}" + "".join(f"{n:9d}" for n in range(1, LAYERS + 1)))
     for (activation, scheme), outputs in results.items():
         stds = "".join(f"{values.std():9.1e}" for values in outputs)
         print(f"{activation:6}{scheme:18}{verdict(activation, outputs):10}{stds}")
     draw(results, options.out)
-    print(f"histograms: {options.out}")
 
 
 if __name__ == "__main__":

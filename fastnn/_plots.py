@@ -118,8 +118,8 @@ def render(draws: Mapping[str, Draw], theme: Theme = LIGHT) -> dict[str, bytes]:
 
 
 def small_multiples(matplotlib: Any, n: int, columns: int, height: float, **keywords: Any) -> tuple[Any, list[Any]]:
-    """A figure of `n` panels, and their axes."""
-    columns = min(columns, n)
+    """A figure of `n` panels, and their axes; a single one does not take the whole width."""
+    columns = min(columns, max(n, 2))
     lines = math.ceil(n / columns)
     figure = matplotlib.figure.Figure(figsize=(WIDTH, height * lines + 0.4), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.04)

@@ -10,13 +10,16 @@ import pytest
 pytest.importorskip("matplotlib")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "numpy_loop")  # a loop to read, no more
 
 
-@pytest.mark.parametrize("name", ["activations", "batch_norm", "fine_tuning", "optimizers", "regularisation"])
+@pytest.mark.parametrize("name", NAMES)
 def test_example_prints_and_draws(name, tmp_path):
+    if "fastnn-kernels[sklearn]" in (EXAMPLES / f"{name}.py").read_text(encoding="utf-8"):
+        pytest.importorskip("sklearn", "1.7")
     picture = tmp_path / "picture.png"
     command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), "--quick", "--out", str(picture)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"0\.\d{4}", done.stdout)
+    assert re.search(r"\d\.\d", done.stdout)
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000

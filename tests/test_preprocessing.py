@@ -1,17 +1,11 @@
 """Preprocessing with scikit-learn, augmentation with scipy."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import augmentation
 from fastnn.augmentation import Compose, Noise, Rotate, Shift, Sometimes
 from fastnn.data import load_digits
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "augmentation.py"
 
 
 def images(*shape, seed=0, dtype=np.float32):
@@ -245,16 +239,3 @@ def test_what_lies_outside(rng):
 def test_errors_of_augmentation(call, error, message, rng):
     with pytest.raises(error, match=message):
         call(rng)
-
-
-def test_example_runs(capsys):
-    pytest.importorskip("scipy")
-    spec = importlib.util.spec_from_file_location("augmentation_example", EXAMPLE)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    example.main(["--steps", "60", "--seeds", "1", "--images", "300"])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("300 images")
-    assert [line[:26].strip() for line in lines[1:]] == list(example.TRANSFORMS)
-    assert all(float(line.split()[-1]) > 0.7 for line in lines[1:])
-    assert set(augmentation.__all__) >= {"Compose", "Sometimes"}

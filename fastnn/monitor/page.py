@@ -100,11 +100,11 @@ def _share(value: float | None) -> str:
 
 
 def _columns(monitor: Monitor, kinds: dict[str, tuple[str, Any]]) -> list[Column]:
-    """Last values, by kind of record."""
+    """Last values, by kind of record: those that there are."""
 
     def last(kind: str) -> Any:
         def value(name: str) -> float | None:
-            trace = monitor.records.get(kind, {}).get(name)
+            trace = monitor.records[kind].get(name)
             if trace is None:
                 return None
             return float(monitor.dead(name)[-1]) if kind == "active" else float(trace.values[-1])
@@ -114,7 +114,8 @@ def _columns(monitor: Monitor, kinds: dict[str, tuple[str, Any]]) -> list[Column
     def shown(kind: str, form: Any) -> Any:
         return lambda name: form(last(kind)(name))
 
-    return [Column(heading, "", shown(kind, form), last(kind)) for kind, (heading, form) in kinds.items()]
+    known = {kind: words for kind, words in kinds.items() if kind in monitor.records}
+    return [Column(heading, "", shown(kind, form), last(kind)) for kind, (heading, form) in known.items()]
 
 
 def _layers(monitor: Monitor) -> Html:
