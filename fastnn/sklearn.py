@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastnn.functional as F
 from fastnn import layers, losses, optim
+from fastnn._checks import check_index, check_number
 from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
 from fastnn.random import Generator
 
@@ -189,7 +190,8 @@ def _activation(value: Any, dtype: np.dtype[Any]) -> list[layers.Module]:
 
 
 def _check_interval(name: str, value: Any, low: float, high: float, ends: str = "[]") -> None:
-    """ValueError for what is not a number between `low` and `high`, ends included where the brackets say so."""
+    """TypeError for what is no number, ValueError for one outside `low` to `high`; brackets say which ends are in."""
+    check_number(name, value)
     after = value >= low if ends[0] == "[" else value > low
     before = value <= high if ends[1] == "]" else value < high
     if not (after and before):
@@ -279,8 +281,10 @@ class _MLP(BaseEstimator):
         _check_interval("max_iter", self.max_iter, 1, math.inf, "[)")
         _check_interval("n_iter_no_change", self.n_iter_no_change, 1, math.inf)
         _check_interval("validation_fraction", self.validation_fraction, 0, 1, "()")
+        check_index("max_iter", self.max_iter)
         if self.batch_size != "auto":
             _check_interval("batch_size", self.batch_size, 1, math.inf, "[)")
+            check_index("batch_size", self.batch_size)
         if not callable(self.learning_rate) and self.learning_rate not in ("constant", "invscaling", "adaptive"):
             raise ValueError(
                 "learning_rate: expected 'constant', 'invscaling', 'adaptive' or a schedule, "
@@ -291,7 +295,7 @@ class _MLP(BaseEstimator):
 
     def _build(self, inputs: int, dtype: np.dtype[Any], random: np.random.RandomState) -> layers.Sequential:
         """The network with weights of Glorot and Bengio (2010), drawn in scikit-learn's order."""
-        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=np.int64)).tolist()
+        sizes = [check_index("hidden_layer_sizes", size) for size in np.atleast_1d(self.hidden_layer_sizes).tolist()]
         if any(size < 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes: expected numbers > 0, got {self.hidden_layer_sizes}")
         activations = _per_layer("activation", self.activation, len(sizes))

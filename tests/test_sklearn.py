@@ -371,6 +371,21 @@ def test_wrong_parameters_are_named(options, message):
         MLPRegressor(**{"n_iter_no_change": math.inf} | options).fit(*values())
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": "small"}, "alpha: expected a number, got 'small'"),
+        ({"batch_size": 16.5}, "batch_size: expected an integer, got 16.5"),
+        ({"max_iter": 2.5}, "max_iter: expected an integer, got 2.5"),
+        ({"hidden_layer_sizes": (8.7,)}, "hidden_layer_sizes: expected an integer, got 8.7"),
+        ({"hidden_layer_sizes": "wide"}, "hidden_layer_sizes: expected an integer, got 'wide'"),
+    ],
+)
+def test_what_is_no_number_is_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        MLPClassifier(**options).fit(*points())
+
+
 def test_what_makes_no_layer_is_refused():
     with pytest.raises(TypeError, match="activation: expected a name, a spec, or what makes a layer, got 3"):
         MLPClassifier(activation=3).fit(*points())
