@@ -278,6 +278,7 @@ class _MLP(BaseEstimator):
         _check_interval("alpha", self.alpha, 0, math.inf, "[)")
         _check_interval("learning_rate_init", self.learning_rate_init, 0, math.inf, "()")
         _check_interval("tol", self.tol, 0, math.inf)
+        _check_interval("momentum", self.momentum, 0, 1)
         _check_interval("max_iter", self.max_iter, 1, math.inf, "[)")
         _check_interval("n_iter_no_change", self.n_iter_no_change, 1, math.inf)
         _check_interval("validation_fraction", self.validation_fraction, 0, 1, "()")
