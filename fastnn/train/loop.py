@@ -156,7 +156,8 @@ def fit(
     checkpoint_steps : int, optional
         Store it also after each so many steps.
     resume : bool, default False
-        Continue from the file `checkpoint`, if it is there.  All else must be as it was, but `epochs`.
+        Continue from the file `checkpoint`, if it is there.  All else must be as it was, but `epochs`; what was frozen
+        and modes of layers are no part of a state.
     explosion : float or None, default 3.0
         Stop when the loss of a batch is so many times the first one, or not finite.  None: never.
     progress : bool or Progress, default True
