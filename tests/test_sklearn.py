@@ -1,9 +1,11 @@
 """Estimators for scikit-learn: its own checks, its own numbers, and what they have beyond."""
 
 import copy
+import importlib.util
 import math
 import pickle
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +121,19 @@ def test_digits_are_learnt():
     model = make_pipeline(MinMaxScaler(), network)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     assert cross_val_score(model, x.astype(np.float32), y, cv=folds).mean() >= 0.98
+
+
+def test_example_compares_the_estimators(capsys):
+    path = Path(__file__).parents[1] / "examples" / "estimators.py"
+    spec = importlib.util.spec_from_file_location("estimators_example", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(["--epochs", "5", "--folds", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:34].strip() for line in lines[1:]] == ["scikit-learn", "fastnn", "fastnn, batch norm and dropout"]
+    accuracies = [float(line.split()[-3]) for line in lines[1:]]
+    assert min(accuracies) > 0.9
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.01)  # the same network
 
 
 # -------------------------------------------------------------------------------------------- what they have beyond
@@ -355,6 +370,7 @@ def test_verbose_prints_each_epoch(capsys):
         ({"hidden_layer_sizes": (3, 0)}, r"hidden_layer_sizes: expected numbers > 0, got \(3, 0\)"),
         ({"learning_rate": "fast"}, "learning_rate: expected 'constant', 'invscaling', 'adaptive' or a schedule"),
         ({"learning_rate_init": 0}, r"learning_rate_init: expected a number in \(0, inf\), got 0"),
+        ({"momentum": 2}, r"momentum: expected a number in \[0, 1\], got 2"),
         ({"alpha": -1}, r"alpha: expected a number in \[0, inf\), got -1"),
         ({"batch_size": 0}, r"batch_size: expected a number in \[1, inf\), got 0"),
         ({"max_iter": 0}, r"max_iter: expected a number in \[1, inf\), got 0"),
