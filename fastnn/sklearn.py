@@ -151,8 +151,7 @@ _DOCUMENTATION = """Multi-layer perceptron {purpose}, as scikit-learn's ``{name}
     Notes
     -----
     float32 data are trained in float32, all other in float64, as in scikit-learn: float32 takes half the time.  Sparse
-    data are not accepted.  An estimator can be pickled if its parameters can; schedules that are functions made by
-    others, as those of `fastnn.schedules`, need cloudpickle, which scikit-learn's parallel searches use.
+    data are not accepted.  An estimator can be pickled if its parameters can, as those of `fastnn.schedules`.
 
     Examples
     --------

@@ -262,7 +262,14 @@ def test_float32_stays_float32():
     assert model.coefs_[0].dtype == model.predict_proba(x.astype(np.float64)).dtype == np.float32
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_norm": True, "dropout": 0.3, "early_stopping": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batch_norm": True, "dropout": 0.3, "early_stopping": True},
+        {"learning_rate": schedules.warmup(schedules.cosine(0.01, steps=10), 3)},
+    ],
+)
 def test_the_same_seed_gives_the_same_bits_and_pickles_keep_them(options):
     x, y = points()
     position = fnn.random.default_generator.position
