@@ -293,11 +293,16 @@ class _MLP(BaseEstimator):
         if not callable(self.solver) and self.solver not in _SOLVERS:
             raise ValueError(f"solver: expected one of {', '.join(sorted(_SOLVERS))}, got {self.solver!r}")
 
-    def _build(self, inputs: int, dtype: np.dtype[Any], random: np.random.RandomState) -> layers.Sequential:
-        """The network with weights of Glorot and Bengio (2010), drawn in scikit-learn's order."""
+    def _sizes(self) -> list[int]:
+        """Widths of the hidden layers."""
         sizes = [check_index("hidden_layer_sizes", size) for size in np.atleast_1d(self.hidden_layer_sizes).tolist()]
         if any(size < 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes: expected numbers > 0, got {self.hidden_layer_sizes}")
+        return sizes
+
+    def _build(self, inputs: int, dtype: np.dtype[Any], random: np.random.RandomState) -> layers.Sequential:
+        """The network with weights of Glorot and Bengio (2010), drawn in scikit-learn's order."""
+        sizes = self._sizes()
         activations = _per_layer("activation", self.activation, len(sizes))
         norms, rates = (_per_layer(name, getattr(self, name), len(sizes)) for name in ("batch_norm", "dropout"))
         modules: list[layers.Module] = []
@@ -367,6 +372,8 @@ class _MLP(BaseEstimator):
             self.n_layers_ = 1 + sum(isinstance(layer, layers.Linear) for layer in net)
             self.t_ = 0
             self.loss_curve_: list[float] = []
+        elif (sizes := self._sizes()) != (fitted := [coef.shape[1] for coef in self.coefs_[:-1]]):
+            raise ValueError(f"hidden_layer_sizes: expected {fitted}, those of the network that goes on, got {sizes}")
         if fresh or self.early_stopping == (self.validation_scores_ is None):
             self.best_loss_: Any = None if self.early_stopping else math.inf
             self.validation_scores_: Any = [] if self.early_stopping else None

@@ -317,6 +317,8 @@ def test_warm_start_goes_on():
     assert model.loss_curve_[5] < before
     assert len(model.loss_curve_) == 10
     assert model.n_iter_ == 5
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes: expected \[100\], those .* goes on, got \[50, 20\]"):
+        clone(model).fit(x, y).set_params(hidden_layer_sizes=(50, 20)).fit(x, y)
     model.set_params(warm_start=False).fit(x, y)
     assert len(model.loss_curve_) == 5
 
