@@ -356,6 +356,13 @@ class _MLP(BaseEstimator):
         ValueError
             For data that are not finite or do not go together, parameters out of range, weights that did not stay
             finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` epochs have passed without an end.
+        UserWarning
+            If it was interrupted (Ctrl-C), which keeps what was learnt.
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
@@ -418,37 +425,41 @@ class _MLP(BaseEstimator):
             best = self.net_.state_dict()
         opt, adaptive, bad_epochs, stop = self.optimizer_, self.learning_rate == "adaptive", 0, False
         self.n_iter_ = 0
-        for loss in self._epochs(X, targets, weights, random, 1 if incremental else self.max_iter):
-            self.loss_ = loss
-            self.n_iter_ += 1
-            self.t_ += len(X)
-            self.loss_curve_.append(self.loss_)
-            if self.verbose:
-                print(f"epoch {self.n_iter_}, loss {self.loss_:.8f}")
-            if held is None:
-                improved = self.loss_ <= self.best_loss_ - self.tol
-                self.best_loss_ = min(self.best_loss_, self.loss_)
-            else:
-                score = self._validation_score(self.net_.predict(held[0]), *held[1:])
-                self.validation_scores_.append(score)
+        try:
+            for loss in self._epochs(X, targets, weights, random, 1 if incremental else self.max_iter):
+                self.loss_ = loss
+                self.n_iter_ += 1
+                self.t_ += len(X)
+                self.loss_curve_.append(self.loss_)
                 if self.verbose:
-                    print(f"validation score {score:.6f}")
-                improved = score >= self.best_validation_score_ + self.tol
-                if score > self.best_validation_score_:
-                    self.best_validation_score_, best = score, self.net_.state_dict()
-            if self.learning_rate == "invscaling":
-                opt.lr = self.learning_rate_init / (self.t_ + 1) ** self.power_t
-            elif hasattr(opt.lr, "update"):
-                opt.lr.update(self.loss_)
-            bad_epochs = 0 if improved else bad_epochs + 1
-            if bad_epochs > self.n_iter_no_change:
-                if adaptive and opt.lr > 1e-6:
-                    opt.lr, bad_epochs = opt.lr / 5, 0
+                    print(f"epoch {self.n_iter_}, loss {self.loss_:.8f}")
+                if held is None:
+                    improved = self.loss_ <= self.best_loss_ - self.tol
+                    self.best_loss_ = min(self.best_loss_, self.loss_)
                 else:
+                    score = self._validation_score(self.net_.predict(held[0]), *held[1:])
+                    self.validation_scores_.append(score)
+                    if self.verbose:
+                        print(f"validation score {score:.6f}")
+                    improved = score >= self.best_validation_score_ + self.tol
+                    if score > self.best_validation_score_:
+                        self.best_validation_score_, best = score, self.net_.state_dict()
+                if self.learning_rate == "invscaling":
+                    opt.lr = self.learning_rate_init / (self.t_ + 1) ** self.power_t
+                elif hasattr(opt.lr, "update"):
+                    opt.lr.update(self.loss_)
+                bad_epochs = 0 if improved else bad_epochs + 1
+                if bad_epochs > self.n_iter_no_change:
+                    if adaptive and opt.lr > 1e-6:
+                        opt.lr, bad_epochs = opt.lr / 5, 0
+                    else:
+                        stop = True
+                if self._call("on_epoch_end") or stop:
                     stop = True
-            if self._call("on_epoch_end") or stop:
-                stop = True
-                break
+                    break
+        except KeyboardInterrupt:
+            warnings.warn("fit: interrupted by the user; what was learnt is kept", stacklevel=4)
+            stop = True
         if held is not None:
             self.net_.load_state_dict(best)
         if self._has_norm() and not incremental:

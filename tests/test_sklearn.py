@@ -236,6 +236,20 @@ def test_callbacks_are_called_and_may_stop():
     assert len(model.loss_curve_) == 2
 
 
+def test_an_interruption_keeps_what_was_learnt():
+    class Interrupt:
+        def on_epoch_end(self, estimator):
+            if estimator.n_iter_ == 3:
+                raise KeyboardInterrupt
+
+    x, y = points()
+    options = {"batch_norm": True, "early_stopping": True, **FOREVER}
+    with pytest.warns(UserWarning, match="fit: interrupted by the user; what was learnt is kept"):
+        model = MLPClassifier(callbacks=[Interrupt()], **options).fit(x, y)
+    expected = MLPClassifier(max_iter=3, **options).fit(x, y)
+    assert model.predict_proba(x).tobytes() == expected.predict_proba(x).tobytes()
+
+
 def test_class_weights_are_weights_of_samples():
     x, y = points()
     names = np.array(["in", "left", "right"])[y]
