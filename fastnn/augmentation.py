@@ -40,6 +40,12 @@ def _ndimage() -> Any:
     return ndimage
 
 
+def _check_floats(x: Any) -> None:
+    check_array("x", x)
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"x: expected float32 or float64, got {x.dtype}")
+
+
 def _check_at_least_zero(name: str, value: Any) -> None:
     check_number(name, value)
     if not 0 <= value < math.inf:
@@ -55,9 +61,7 @@ class _Warp:
         raise NotImplementedError
 
     def _warp(self, x: Array, rng: np.random.Generator, axes: tuple[int, int], order: int, cval: float) -> Array:
-        check_array("x", x)
-        if x.dtype not in (np.float32, np.float64):
-            raise TypeError(f"x: expected float32 or float64, got {x.dtype}")
+        _check_floats(x)
         if x.ndim < 3:
             raise ValueError(f"x: expected a batch of images, (N, H, W) or with channels, got shape {x.shape}")
         height, width = (axis % x.ndim for axis in axes)
@@ -171,8 +175,8 @@ class Noise:
         _check_at_least_zero("std", self.std)
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
-        """The batch `x`, a float array of any shape, with noise."""
-        check_array("x", x)
+        """The batch `x`, an array of float32 or float64 of any shape, with noise."""
+        _check_floats(x)
         return (x + self.std * rng.standard_normal(x.shape)).astype(x.dtype)
 
 

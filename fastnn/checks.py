@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import random
+from fastnn._checks import check_array
 from fastnn.layers.dropout import Stochastic
 from fastnn.layers.module import _NOTHING, Module
 from fastnn.losses import Loss
@@ -201,6 +202,8 @@ def _mean(value: Any) -> float:
 
 
 def _check_data(x: Array, target: Array) -> None:
+    check_array("x", x)
+    check_array("target", target)
     if not len(x) or len(x) != len(target):
         raise ValueError(f"target: expected one for each of at least one sample of x, got {len(target)} for {len(x)}")
 
@@ -250,12 +253,19 @@ def _function_problem(function: Callable[..., Any], x: Array | Sequence[Array]) 
     inputs = [np.array(each, np.float64) for each in ([x] if single else x)]
     names = ["x"] if single else [f"x[{index}]" for index in range(len(inputs))]
 
+    def results() -> tuple[Any, Any]:
+        found = function(*inputs)
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise TypeError(f"target: expected a function that gives (loss, gradient), got {type(found).__name__}")
+        loss, gradient = found
+        return loss, gradient
+
     def value() -> tuple[float, float]:
-        result = float(np.sum(function(*inputs)[0]))
+        result = float(np.sum(results()[0]))
         return result, abs(result)
 
     def gradients() -> Mapping[str, Array]:
-        found = function(*inputs)[1]
+        found = results()[1]
         found = (found,) if single and isinstance(found, np.ndarray) else tuple(found)
         if len(found) != len(inputs):
             raise ValueError(f"function: expected {len(inputs)} gradients, one for each array, got {len(found)}")
@@ -369,9 +379,10 @@ def gradcheck(
     Raises
     ------
     TypeError
-        For a `target` that is neither.
+        For a `target` that is neither, or a function that gives something else.
     ValueError
-        For `loss` or `burn_in` with a function, numbers that are not positive, or gradients of other shapes.
+        For `loss` or `burn_in` with a function, numbers that are not positive, no numbers in `x`, or gradients of other
+        shapes.
 
     Examples
     --------
@@ -384,6 +395,8 @@ def gradcheck(
         raise ValueError(f"eps, tol: expected numbers > 0, got {eps}, {tol}")
     if directions < 0 or entries < 0 or directions + entries == 0:
         raise ValueError(f"directions, entries: expected at least one point, got {directions}, {entries}")
+    if not sum(map(np.size, [x] if isinstance(x, np.ndarray) else x)):
+        raise ValueError("x: expected at least one number, got none")
     network = _double_net(target) if isinstance(target, Module) else None
     with _same_randomness(network) as restart:
         if network is not None:

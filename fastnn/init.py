@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import random
-from fastnn._checks import check_dtype, check_index, check_number
+from fastnn._checks import check_dtype, check_index, check_number, check_size
 
 if TYPE_CHECKING:
     from fastnn.layers.module import Parameter
@@ -99,7 +99,7 @@ def fill(
 
 
 def _target(target: Target, dtype: DTypeLike) -> Array:
-    if isinstance(target, (int, tuple, list)):
+    if isinstance(target, (int, np.integer, tuple, list)):
         return np.empty(target, check_dtype(dtype))
     array = target if isinstance(target, np.ndarray) else getattr(target, "data", None)
     if not isinstance(array, np.ndarray):
@@ -280,10 +280,11 @@ def fan_in_uniform(
     Raises
     ------
     TypeError, ValueError
-        For what is neither a writeable float array nor a shape, or a bias without `fan_in`.
+        For what is neither a writeable float array nor a shape, a bias without `fan_in`, or one that is no number of
+        inputs.
     """
     array = _target(target, dtype)
-    fan_in = _fans(array, out_axis)[0] if fan_in is None else fan_in
+    fan_in = _fans(array, out_axis)[0] if fan_in is None else check_size("fan_in", fan_in, 0)
     bound = 1 / math.sqrt(max(fan_in, 1))
     return uniform(array, -bound, bound, rng=rng)
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ __all__ = [
     "warmup",
 ]
 
+P = ParamSpec("P")
 Schedule: TypeAlias = Callable[[int], float]
 
 
@@ -60,18 +62,41 @@ def _as_schedule(lr: float | Schedule) -> Schedule:
     return lr if callable(lr) else constant(lr)
 
 
-# Each schedule is named after its function, so that `Optimizer.formula` can show it.
-def _named(name: str, schedule: Schedule) -> Schedule:
-    schedule.__name__ = name
-    return schedule
+class _Made:
+    """A schedule that is shown, copied and pickled as the call that made it."""
+
+    def __init__(self, call: partial[Schedule], schedule: Schedule) -> None:
+        self.__name__ = call.func.__name__  # for `Optimizer.formula`
+        self._call = call
+        self._schedule = schedule
+
+    def __call__(self, step: int) -> float:
+        return self._schedule(step)
+
+    def __reduce__(self) -> tuple[partial[Schedule], tuple[()]]:
+        return self._call, ()
+
+    def __repr__(self) -> str:
+        arguments = [*map(repr, self._call.args), *(f"{name}={value!r}" for name, value in self._call.keywords.items())]
+        return f"{self.__name__}({', '.join(arguments)})"
 
 
+def _schedule(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
+    @wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Schedule:
+        return _Made(partial(made, *args, **kwargs), make(*args, **kwargs))
+
+    return made
+
+
+@_schedule
 def constant(lr: float) -> Schedule:
     """The same rate at every step."""
     rate = _rate("lr", lr)
-    return _named("constant", lambda step: rate)
+    return lambda step: rate
 
 
+@_schedule
 def step_decay(lr: float, every: int | Sequence[int], factor: float = 0.1) -> Schedule:
     """``lr * factor ** k``, k being how often `every` steps have passed, or how many of the milestones `every`.
 
@@ -80,39 +105,42 @@ def step_decay(lr: float, every: int | Sequence[int], factor: float = 0.1) -> Sc
     rate, gain = _rate("lr", lr), _rate("factor", factor)
     if isinstance(every, (int, np.integer)):
         length = _steps("every", every)
-        return _named("step_decay", lambda step: rate * gain ** (step // length))
+        return lambda step: rate * gain ** (step // length)
     milestones = sorted(every)
-    return _named("step_decay", lambda step: rate * gain ** bisect.bisect_right(milestones, step))
+    return lambda step: rate * gain ** bisect.bisect_right(milestones, step)
 
 
+@_schedule
 def exponential(lr: float, factor: float = 0.98, every: int = 1) -> Schedule:
     """``lr * factor ** (step // every)``: with `every` steps per epoch, the rate shrinks by `factor` every epoch."""
-    return _named("exponential", step_decay(lr, _steps("every", every), factor))
+    return step_decay(lr, _steps("every", every), factor)
 
 
+@_schedule
 def polynomial(lr: float, steps: int, end: float = 0.0, power: float = 1.0) -> Schedule:
     """From `lr` to `end` in so many steps, ``end + (lr - end) * (1 - step / steps) ** power``; `end` from then on."""
     rate, last, length, exponent = _rate("lr", lr), _rate("end", end), _steps("steps", steps), _rate("power", power)
-    return _named(
-        "polynomial", lambda step: last + (rate - last) * (1 - step / length) ** exponent if step < length else last
-    )
+    return lambda step: last + (rate - last) * (1 - step / length) ** exponent if step < length else last
 
 
+@_schedule
 def linear(lr: float, steps: int, end: float = 0.0) -> Schedule:
     """From `lr` to `end` along a line; `end` from then on."""
-    return _named("linear", polynomial(lr, steps, end))
+    return polynomial(lr, steps, end)
 
 
+@_schedule
 def cosine(lr: float, steps: int, end: float = 0.0) -> Schedule:
     """From `lr` to `end` along half a cosine; `end` from then on (I. Loshchilov, F. Hutter: SGDR, ICLR 2017)."""
     rate, last, length = _rate("lr", lr), _rate("end", end), _steps("steps", steps)
-    return _named("cosine", lambda step: _half_cosine(rate, last, step / length) if step < length else last)
+    return lambda step: _half_cosine(rate, last, step / length) if step < length else last
 
 
 def _half_cosine(start: float, end: float, part: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))
 
 
+@_schedule
 def cosine_restarts(lr: float, steps: int, factor: float = 1, end: float = 0.0) -> Schedule:
     """Half cosines one after the other, each `factor` times as long as the last (SGDR, warm restarts).
 
@@ -132,18 +160,20 @@ def cosine_restarts(lr: float, steps: int, factor: float = 1, end: float = 0.0) 
                 length *= factor
         return _half_cosine(rate, last, at / length)
 
-    return _named("cosine_restarts", schedule)
+    return schedule
 
 
+@_schedule
 def inverse_sqrt(lr: float, steps: int = 1) -> Schedule:
     """``lr / sqrt(max(1, step / steps))``: constant at first, then falling with the root of the step.
 
     A. Vaswani et al.: Attention is all you need (2017), there behind a linear warm-up of the same length.
     """
     rate, length = _rate("lr", lr), _steps("steps", steps)
-    return _named("inverse_sqrt", lambda step: rate / math.sqrt(max(1.0, step / length)))
+    return lambda step: rate / math.sqrt(max(1.0, step / length))
 
 
+@_schedule
 def one_cycle(
     lr: float, steps: int, warm: float = 0.3, start_factor: float = 1 / 25, end_factor: float = 1 / 25e4
 ) -> Schedule:
@@ -165,9 +195,10 @@ def one_cycle(
             return _half_cosine(first, most, step / turn)
         return _half_cosine(most, last, (step - turn) / (end - turn))
 
-    return _named("one_cycle", schedule)
+    return schedule
 
 
+@_schedule
 def warmup(schedule: float | Schedule, steps: int, start_factor: float = 0.0) -> Schedule:
     """A linear warm-up in front of a schedule or a rate.
 
@@ -181,9 +212,10 @@ def warmup(schedule: float | Schedule, steps: int, start_factor: float = 0.0) ->
             return then(step - length)
         return then(0) * (low + (1 - low) * (step + 1) / (length + 1))
 
-    return _named("warmup", warmed)
+    return warmed
 
 
+@_schedule
 def sequence(*parts: tuple[float | Schedule, int] | float | Schedule) -> Schedule:
     """Schedules one after the other, each from its own step 0: ``sequence((constant(0.1), 500), cosine(0.1, 2000))``.
 
@@ -204,13 +236,14 @@ def sequence(*parts: tuple[float | Schedule, int] | float | Schedule) -> Schedul
         index = bisect.bisect_right(starts, step) - 1
         return schedules[index](step - starts[index])
 
-    return _named("sequence", schedule)
+    return schedule
 
 
+@_schedule
 def scaled(schedule: Schedule, factor: float) -> Schedule:
     """A schedule times `factor`: for a group of parameters that learns more slowly than the others."""
     gain = _rate("factor", factor)
-    return _named("scaled", lambda step: gain * schedule(step))
+    return lambda step: gain * schedule(step)
 
 
 class ReduceOnPlateau:

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastnn.functional as F
 from fastnn import layers, losses, optim
+from fastnn._checks import check_index, check_number
 from fastnn.functional.activations import ACTIVATIONS, ActivationSpec
 from fastnn.random import Generator
 
@@ -150,8 +151,7 @@ _DOCUMENTATION = """Multi-layer perceptron {purpose}, as scikit-learn's ``{name}
     Notes
     -----
     float32 data are trained in float32, all other in float64, as in scikit-learn: float32 takes half the time.  Sparse
-    data are not accepted.  An estimator can be pickled if its parameters can; schedules that are functions made by
-    others, as those of `fastnn.schedules`, need cloudpickle, which scikit-learn's parallel searches use.
+    data are not accepted.  An estimator can be pickled if its parameters can, as those of `fastnn.schedules`.
 
     Examples
     --------
@@ -189,7 +189,8 @@ def _activation(value: Any, dtype: np.dtype[Any]) -> list[layers.Module]:
 
 
 def _check_interval(name: str, value: Any, low: float, high: float, ends: str = "[]") -> None:
-    """ValueError for what is not a number between `low` and `high`, ends included where the brackets say so."""
+    """TypeError for what is no number, ValueError for one outside `low` to `high`; brackets say which ends are in."""
+    check_number(name, value)
     after = value >= low if ends[0] == "[" else value > low
     before = value <= high if ends[1] == "]" else value < high
     if not (after and before):
@@ -276,11 +277,14 @@ class _MLP(BaseEstimator):
         _check_interval("alpha", self.alpha, 0, math.inf, "[)")
         _check_interval("learning_rate_init", self.learning_rate_init, 0, math.inf, "()")
         _check_interval("tol", self.tol, 0, math.inf)
+        _check_interval("momentum", self.momentum, 0, 1)
         _check_interval("max_iter", self.max_iter, 1, math.inf, "[)")
         _check_interval("n_iter_no_change", self.n_iter_no_change, 1, math.inf)
         _check_interval("validation_fraction", self.validation_fraction, 0, 1, "()")
+        check_index("max_iter", self.max_iter)
         if self.batch_size != "auto":
             _check_interval("batch_size", self.batch_size, 1, math.inf, "[)")
+            check_index("batch_size", self.batch_size)
         if not callable(self.learning_rate) and self.learning_rate not in ("constant", "invscaling", "adaptive"):
             raise ValueError(
                 "learning_rate: expected 'constant', 'invscaling', 'adaptive' or a schedule, "
@@ -289,11 +293,16 @@ class _MLP(BaseEstimator):
         if not callable(self.solver) and self.solver not in _SOLVERS:
             raise ValueError(f"solver: expected one of {', '.join(sorted(_SOLVERS))}, got {self.solver!r}")
 
-    def _build(self, inputs: int, dtype: np.dtype[Any], random: np.random.RandomState) -> layers.Sequential:
-        """The network with weights of Glorot and Bengio (2010), drawn in scikit-learn's order."""
-        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=np.int64)).tolist()
+    def _sizes(self) -> list[int]:
+        """Widths of the hidden layers."""
+        sizes = [check_index("hidden_layer_sizes", size) for size in np.atleast_1d(self.hidden_layer_sizes).tolist()]
         if any(size < 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes: expected numbers > 0, got {self.hidden_layer_sizes}")
+        return sizes
+
+    def _build(self, inputs: int, dtype: np.dtype[Any], random: np.random.RandomState) -> layers.Sequential:
+        """The network with weights of Glorot and Bengio (2010), drawn in scikit-learn's order."""
+        sizes = self._sizes()
         activations = _per_layer("activation", self.activation, len(sizes))
         norms, rates = (_per_layer(name, getattr(self, name), len(sizes)) for name in ("batch_norm", "dropout"))
         modules: list[layers.Module] = []
@@ -347,6 +356,13 @@ class _MLP(BaseEstimator):
         ValueError
             For data that are not finite or do not go together, parameters out of range, weights that did not stay
             finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` epochs have passed without an end.
+        UserWarning
+            If it was interrupted (Ctrl-C), which keeps what was learnt.
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
@@ -363,6 +379,8 @@ class _MLP(BaseEstimator):
             self.n_layers_ = 1 + sum(isinstance(layer, layers.Linear) for layer in net)
             self.t_ = 0
             self.loss_curve_: list[float] = []
+        elif (sizes := self._sizes()) != (fitted := [coef.shape[1] for coef in self.coefs_[:-1]]):
+            raise ValueError(f"hidden_layer_sizes: expected {fitted}, those of the network that goes on, got {sizes}")
         if fresh or self.early_stopping == (self.validation_scores_ is None):
             self.best_loss_: Any = None if self.early_stopping else math.inf
             self.validation_scores_: Any = [] if self.early_stopping else None
@@ -407,37 +425,41 @@ class _MLP(BaseEstimator):
             best = self.net_.state_dict()
         opt, adaptive, bad_epochs, stop = self.optimizer_, self.learning_rate == "adaptive", 0, False
         self.n_iter_ = 0
-        for loss in self._epochs(X, targets, weights, random, 1 if incremental else self.max_iter):
-            self.loss_ = loss
-            self.n_iter_ += 1
-            self.t_ += len(X)
-            self.loss_curve_.append(self.loss_)
-            if self.verbose:
-                print(f"epoch {self.n_iter_}, loss {self.loss_:.8f}")
-            if held is None:
-                improved = self.loss_ <= self.best_loss_ - self.tol
-                self.best_loss_ = min(self.best_loss_, self.loss_)
-            else:
-                score = self._validation_score(self.net_.predict(held[0]), *held[1:])
-                self.validation_scores_.append(score)
+        try:
+            for loss in self._epochs(X, targets, weights, random, 1 if incremental else self.max_iter):
+                self.loss_ = loss
+                self.n_iter_ += 1
+                self.t_ += len(X)
+                self.loss_curve_.append(self.loss_)
                 if self.verbose:
-                    print(f"validation score {score:.6f}")
-                improved = score >= self.best_validation_score_ + self.tol
-                if score > self.best_validation_score_:
-                    self.best_validation_score_, best = score, self.net_.state_dict()
-            if self.learning_rate == "invscaling":
-                opt.lr = self.learning_rate_init / (self.t_ + 1) ** self.power_t
-            elif hasattr(opt.lr, "update"):
-                opt.lr.update(self.loss_)
-            bad_epochs = 0 if improved else bad_epochs + 1
-            if bad_epochs > self.n_iter_no_change:
-                if adaptive and opt.lr > 1e-6:
-                    opt.lr, bad_epochs = opt.lr / 5, 0
+                    print(f"epoch {self.n_iter_}, loss {self.loss_:.8f}")
+                if held is None:
+                    improved = self.loss_ <= self.best_loss_ - self.tol
+                    self.best_loss_ = min(self.best_loss_, self.loss_)
                 else:
+                    score = self._validation_score(self.net_.predict(held[0]), *held[1:])
+                    self.validation_scores_.append(score)
+                    if self.verbose:
+                        print(f"validation score {score:.6f}")
+                    improved = score >= self.best_validation_score_ + self.tol
+                    if score > self.best_validation_score_:
+                        self.best_validation_score_, best = score, self.net_.state_dict()
+                if self.learning_rate == "invscaling":
+                    opt.lr = self.learning_rate_init / (self.t_ + 1) ** self.power_t
+                elif hasattr(opt.lr, "update"):
+                    opt.lr.update(self.loss_)
+                bad_epochs = 0 if improved else bad_epochs + 1
+                if bad_epochs > self.n_iter_no_change:
+                    if adaptive and opt.lr > 1e-6:
+                        opt.lr, bad_epochs = opt.lr / 5, 0
+                    else:
+                        stop = True
+                if self._call("on_epoch_end") or stop:
                     stop = True
-            if self._call("on_epoch_end") or stop:
-                stop = True
-                break
+                    break
+        except KeyboardInterrupt:
+            warnings.warn("fit: interrupted by the user; what was learnt is kept", stacklevel=4)
+            stop = True
         if held is not None:
             self.net_.load_state_dict(best)
         if self._has_norm() and not incremental:

@@ -180,6 +180,18 @@ def test_a_loss_may_follow():
             ValueError,
             r"of x: expected shape \(2, 64\)",
         ),
+        (lambda: checks.gradcheck(usual(), X[:0]), ValueError, "x: expected at least one number, got none"),
+        (lambda: checks.gradcheck(abs, []), ValueError, "x: expected at least one number, got none"),
+        (
+            lambda: checks.gradcheck(lambda x: float(x.sum()), X[:2]),
+            TypeError,
+            r"target: expected a function that gives \(loss, gradient\), got float",
+        ),
+        (
+            lambda: checks.sanity_report(usual(), fnn.CrossEntropyLoss(), (X, LABELS.tolist())),
+            TypeError,
+            "target: expected a numpy array, got list",
+        ),
         (lambda: checks.check_initial_loss(usual(), F.mse_loss, X, X[:5]), ValueError, "target: expected one for each"),
         (
             lambda: checks.check_overfits_tiny_subset(usual(), F.mse_loss, X, X, samples=0),

@@ -326,6 +326,8 @@ def test_mixed_types_and_modes():
     assert out.dtype == np.float32
     with pytest.raises(ValueError, match="mode: expected 'train' or 'test', got 'eval'"):
         c.batchnorm_forward(X, GAMMA, BETA, {"mode": "eval"})
+    with pytest.raises(ValueError, match=r"p: expected a probability to keep an element, in \[0, 1\], got 1.5"):
+        c.dropout_forward(X, {"mode": "train", "p": 1.5})
 
 
 # ---------------------------------------------------------------------------------------- a loop as the assignments do

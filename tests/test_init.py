@@ -67,7 +67,7 @@ def test_orthogonal_prefers_no_sign():
 
 
 def test_plain_fillings():
-    np.testing.assert_array_equal(init.constant(3, 0.01), np.full(3, 0.01, np.float32))
+    np.testing.assert_array_equal(init.constant(np.int64(3), 0.01), np.full(3, 0.01, np.float32))
     assert init.zeros((2, 3), dtype=np.float64).dtype == np.float64
     assert not init.zeros((2, 3)).any()
     values = init.normal(100_000, 5, 0.1, rng=0)
@@ -121,6 +121,7 @@ def test_gains_keep_the_signal(name):
             r"target: expected .* at least 2 axes, got shape \(5,\)",
         ),
         (lambda: init.xavier_normal((2, 2), mode="in"), ValueError, "mode: expected 'fan_in'.*got 'in'"),
+        (lambda: init.fan_in_uniform(5, fan_in=-1), ValueError, "fan_in: expected at least 0, got -1"),
         (lambda: init.normal(5, std=-1), ValueError, "std: expected a number of at least 0, got -1"),
         (lambda: init.uniform(5, 1, 0), ValueError, "b: expected a number of at least a = 1, got 0"),
         (lambda: init.normal("5"), TypeError, "target: expected an array, a Parameter or a shape, got '5'"),

@@ -202,6 +202,11 @@ def test_bad_arguments(tmp_path, monkeypatch):
         Monitor(every=0)
     with pytest.raises(ValueError, match=r"net: expected Monitor\(net\) outside fit, got None"):
         Monitor().begin()
+    with pytest.raises(ValueError, match=r"image_shape: expected 16 pixels, the inputs of 0.weight, got \(3, 3\)"):
+        train(build(), Monitor(image_shape=(3, 3)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    with pytest.raises(FileNotFoundError, match=r"report: expected a file in a directory that is there, got .*none/r"):
+        Monitor(report=tmp_path / "none" / "r.html")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'fastnn-kernels\[monitor\]'"):
         Monitor(report=tmp_path / "r.html")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -144,7 +146,14 @@ STEPS = range(40)
     ],
 )
 def test_schedules_follow_their_formulas(schedule, formula):
-    np.testing.assert_allclose([schedule(t) for t in STEPS], [formula(t) for t in STEPS], rtol=1e-13, atol=1e-16)
+    rates = [schedule(t) for t in STEPS]
+    np.testing.assert_allclose(rates, [formula(t) for t in STEPS], rtol=1e-13, atol=1e-16)
+    for again in (pickle.loads(pickle.dumps(schedule)), copy.deepcopy(schedule), eval(repr(schedule), vars(S))):
+        assert [again(t) for t in STEPS] == rates
+
+
+def test_schedules_are_shown_as_they_were_made():
+    assert repr(S.warmup(S.cosine(0.3, steps=10), 4)) == "warmup(cosine(0.3, steps=10), 4)"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")

@@ -233,6 +233,7 @@ def test_what_lies_outside(rng):
         (lambda rng: Sometimes(0.5, 2), TypeError, "transform: expected a function, got int"),
         (lambda rng: Shift()(np.ones((3, 3)), rng), ValueError, r"x: expected a batch of images.*got shape \(3, 3\)"),
         (lambda rng: Shift()(np.ones((3, 3, 3), int), rng), TypeError, "x: expected float32 or float64, got int64"),
+        (lambda rng: Noise()(np.ones((3, 3), np.uint8), rng), TypeError, "x: expected float32 or float64, got uint8"),
         (lambda rng: Shift(axes=(0, 1))(np.ones((3, 3, 3)), rng), ValueError, r"axes: expected.*got \(0, 1\)"),
     ],
 )

@@ -1,9 +1,11 @@
 """Estimators for scikit-learn: its own checks, its own numbers, and what they have beyond."""
 
 import copy
+import importlib.util
 import math
 import pickle
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +123,19 @@ def test_digits_are_learnt():
     assert cross_val_score(model, x.astype(np.float32), y, cv=folds).mean() >= 0.98
 
 
+def test_example_compares_the_estimators(capsys):
+    path = Path(__file__).parents[1] / "examples" / "estimators.py"
+    spec = importlib.util.spec_from_file_location("estimators_example", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(["--epochs", "5", "--folds", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:34].strip() for line in lines[1:]] == ["scikit-learn", "fastnn", "fastnn, batch norm and dropout"]
+    accuracies = [float(line.split()[-3]) for line in lines[1:]]
+    assert min(accuracies) > 0.9
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.01)  # the same network
+
+
 # -------------------------------------------------------------------------------------------- what they have beyond
 
 
@@ -221,6 +236,20 @@ def test_callbacks_are_called_and_may_stop():
     assert len(model.loss_curve_) == 2
 
 
+def test_an_interruption_keeps_what_was_learnt():
+    class Interrupt:
+        def on_epoch_end(self, estimator):
+            if estimator.n_iter_ == 3:
+                raise KeyboardInterrupt
+
+    x, y = points()
+    options = {"batch_norm": True, "early_stopping": True, **FOREVER}
+    with pytest.warns(UserWarning, match="fit: interrupted by the user; what was learnt is kept"):
+        model = MLPClassifier(callbacks=[Interrupt()], **options).fit(x, y)
+    expected = MLPClassifier(max_iter=3, **options).fit(x, y)
+    assert model.predict_proba(x).tobytes() == expected.predict_proba(x).tobytes()
+
+
 def test_class_weights_are_weights_of_samples():
     x, y = points()
     names = np.array(["in", "left", "right"])[y]
@@ -247,7 +276,14 @@ def test_float32_stays_float32():
     assert model.coefs_[0].dtype == model.predict_proba(x.astype(np.float64)).dtype == np.float32
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_norm": True, "dropout": 0.3, "early_stopping": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batch_norm": True, "dropout": 0.3, "early_stopping": True},
+        {"learning_rate": schedules.warmup(schedules.cosine(0.01, steps=10), 3)},
+    ],
+)
 def test_the_same_seed_gives_the_same_bits_and_pickles_keep_them(options):
     x, y = points()
     position = fnn.random.default_generator.position
@@ -295,6 +331,8 @@ def test_warm_start_goes_on():
     assert model.loss_curve_[5] < before
     assert len(model.loss_curve_) == 10
     assert model.n_iter_ == 5
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes: expected \[100\], those .* goes on, got \[50, 20\]"):
+        clone(model).fit(x, y).set_params(hidden_layer_sizes=(50, 20)).fit(x, y)
     model.set_params(warm_start=False).fit(x, y)
     assert len(model.loss_curve_) == 5
 
@@ -355,6 +393,7 @@ def test_verbose_prints_each_epoch(capsys):
         ({"hidden_layer_sizes": (3, 0)}, r"hidden_layer_sizes: expected numbers > 0, got \(3, 0\)"),
         ({"learning_rate": "fast"}, "learning_rate: expected 'constant', 'invscaling', 'adaptive' or a schedule"),
         ({"learning_rate_init": 0}, r"learning_rate_init: expected a number in \(0, inf\), got 0"),
+        ({"momentum": 2}, r"momentum: expected a number in \[0, 1\], got 2"),
         ({"alpha": -1}, r"alpha: expected a number in \[0, inf\), got -1"),
         ({"batch_size": 0}, r"batch_size: expected a number in \[1, inf\), got 0"),
         ({"max_iter": 0}, r"max_iter: expected a number in \[1, inf\), got 0"),
@@ -369,6 +408,21 @@ def test_verbose_prints_each_epoch(capsys):
 def test_wrong_parameters_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         MLPRegressor(**{"n_iter_no_change": math.inf} | options).fit(*values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": "small"}, "alpha: expected a number, got 'small'"),
+        ({"batch_size": 16.5}, "batch_size: expected an integer, got 16.5"),
+        ({"max_iter": 2.5}, "max_iter: expected an integer, got 2.5"),
+        ({"hidden_layer_sizes": (8.7,)}, "hidden_layer_sizes: expected an integer, got 8.7"),
+        ({"hidden_layer_sizes": "wide"}, "hidden_layer_sizes: expected an integer, got 'wide'"),
+    ],
+)
+def test_what_is_no_number_is_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        MLPClassifier(**options).fit(*points())
 
 
 def test_what_makes_no_layer_is_refused():

@@ -1,5 +1,6 @@
 """`fit` and its pieces: the same bits again, also after being killed; stopping; what is shown; explosions."""
 
+import contextlib
 import importlib.util
 import io
 import math
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.monitor import Monitor
 from fastnn.schedules import ReduceOnPlateau, cosine
 from fastnn.train import (
     EarlyStopping,
@@ -208,13 +210,72 @@ def test_a_write_that_is_interrupted_leaves_the_last_file(tmp_path, monkeypatch)
 def test_checkpoints_of_other_things_are_refused(tmp_path):
     net = build()
     save_checkpoint(tmp_path / "c.npz", net=net, opt=sgd(net))
-    with pytest.raises(ValueError, match=r"expected the parts net, got opt"):
+    with pytest.raises(ValueError, match=r"expected the parts net, got net, opt"):
         load_checkpoint(tmp_path / "c.npz", net=net)
     with pytest.raises(ValueError, match=r"(?s)c.npz, net: .*0.weight: expected float32 of shape \(2, 6\)"):
         load_checkpoint(tmp_path / "c.npz", net=fnn.Sequential(fnn.Linear(6, 2)), opt=sgd(net))
     train(net, sgd(net), checkpoint=tmp_path / "r.npz")
-    with pytest.raises(ValueError, match="expected 3 steps per epoch, got 18 steps in 3 complete epochs"):
+    message = "expected a run on 90 samples in batches of 30, got one on 90 in batches of 16"
+    with pytest.raises(ValueError, match=message):
         train(net, sgd(net), checkpoint=tmp_path / "r.npz", resume=True, batch_size=30)
+    with pytest.raises(ValueError, match="expected the parts run, net, opt, rng, callback0, got run, net, opt, rng"):
+        train(net, sgd(net), checkpoint=tmp_path / "r.npz", resume=True, callbacks=[EarlyStopping()])
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: b"text", lambda whole: whole[: len(whole) // 2]])
+def test_files_that_are_no_checkpoints_are_refused(damage, tmp_path):
+    net, path = build(), tmp_path / "c.npz"
+    save_checkpoint(path, net=net)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"c.npz: expected a checkpoint, got another file or a part of one"):
+        load_checkpoint(path, net=net)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "none.npz", net=net)
+
+
+class Stop:
+    def __init__(self, step, error=None):
+        self.step, self.error = step, error
+
+    def on_step_end(self, run):
+        if run.step == self.step:
+            if self.error is not None:
+                raise self.error
+            run.stop("enough")
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ZeroDivisionError()])
+def test_a_run_that_was_stopped_or_broken_off_goes_on(error, tmp_path):
+    """With all that may be part of it: frozen statistics, averages, early stopping, a monitor."""
+
+    def run(name, *callbacks, **options):
+        net = build()
+        net[1].freeze()
+        opt = fnn.optim.Adam(net.parameters(), 0.02, average=fnn.optim.EMA(0.9))
+        monitor, stopping = Monitor(every=4), EarlyStopping("loss", patience=9)
+        path = tmp_path / name
+        options = {"checkpoint": path, "checkpoint_steps": 1, "callbacks": [stopping, monitor, *callbacks]} | options
+        with contextlib.suppress(KeyboardInterrupt, ZeroDivisionError):
+            train(net, opt, **options)
+        return net, opt, monitor, stopping
+
+    broken = run("a.npz", Stop(10, error))
+    assert len(broken[2].losses) == 10
+    broken[0].backward(fnn.CrossEntropyLoss().forward(broken[0](X), Y)[1])  # no pass waits in it
+    for one, other in zip(run("a.npz", resume=True), run("b.npz"), strict=True):
+        assert same_bits(one.state_dict(), other.state_dict())
+
+
+def test_every_callback_hears_of_the_end():
+    class Broken:
+        def on_end(self, run):
+            raise OSError("the disk is full")
+
+    net, seen = build(), Recorder()
+    with pytest.raises(OSError, match="the disk is full") as error:
+        train(net, sgd(net), callbacks=[Broken(), seen, Stop(3, KeyError("first"))])
+    assert isinstance(error.value.__context__, KeyError)
+    assert seen.events[-2:] == ["step end", "end"]
 
 
 def test_early_stopping_puts_the_best_weights_back():
@@ -234,19 +295,28 @@ def test_early_stopping_puts_the_best_weights_back():
     assert run.stopped == "stopped after epoch 5: val_loss was best, 0.4000, in epoch 2"
     assert same_bits(net.state_dict(), states[1])
     net = build()
+    run = train(net, sgd(net), epochs=2, validation=(X, Y), callbacks=[stopping])  # which begins afresh
+    assert (stopping.best, stopping.best_epoch) == (min(run.history["val_loss"]), 2)
+    net = build()
     train(net, sgd(net), epochs=6, callbacks=[EarlyStopping("accuracy", mode="max", restore_best=False)])
     with pytest.raises(ValueError, match="quantity: expected one of loss, accuracy, got 'val_loss'"):
         train(net, sgd(net), callbacks=[EarlyStopping()])
 
 
-def test_stopping_within_an_epoch():
-    class Stop:
-        def on_step_end(self, run):
-            if run.step == 8:
-                run.stop("enough")
+def test_patience_may_grow(tmp_path):
+    def run(patience, **options):
+        net = build()
+        stopping = EarlyStopping("loss", patience=patience, min_delta=9.0)  # nothing but the first epoch is enough
+        return train(net, sgd(net), epochs=4, callbacks=[stopping], checkpoint=tmp_path / "c.npz", **options)
 
+    first, same, longer = run(0), run(0, resume=True), run(1, resume=True)
+    assert [each.epoch for each in (first, same, longer)] == [2, 2, 3]
+    assert same.stopped == first.stopped != ""
+
+
+def test_stopping_within_an_epoch():
     net = build()
-    run = train(net, sgd(net), callbacks=[Stop()])
+    run = train(net, sgd(net), callbacks=[Stop(8)])
     assert (run.step, run.epoch, run.stopped, len(run.history["loss"])) == (8, 1, "enough", 1)
 
 
@@ -279,6 +349,22 @@ def test_a_bad_batch_is_told_from_a_bad_layer():
     net = build()
     with pytest.raises(Explosion, match="the batch itself is not finite"), np.errstate(all="ignore"):
         fit(net, fnn.CrossEntropyLoss(), sgd(net), np.full_like(X, np.nan), Y, epochs=1, progress=False)
+
+
+def test_bad_targets_are_told_from_bad_layers():
+    net = build()
+    with pytest.raises(Explosion, match="the targets of the batch are not finite"):
+        fit(net, fnn.MSELoss(), sgd(net), X, np.full((90, 3), np.nan, np.float32), epochs=1, progress=False)
+
+
+def test_a_transform_may_make_what_the_network_takes():
+    net, pixels = build(), (20 * X).clip(0, 255).astype(np.uint8)
+
+    def transform(x, rng):
+        return x.astype(np.float32) / 255
+
+    run = fit(net, fnn.CrossEntropyLoss(), sgd(net), pixels, Y, epochs=2, transform=transform, progress=False)
+    assert run.step == 4
 
 
 def test_errors_of_ones_own_are_not_called_explosions():
@@ -345,23 +431,67 @@ def test_progress_is_a_bar_on_a_terminal(columns, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "error", "message"),
     [
-        ({"epochs": 0}, "epochs: expected at least 1, got 0"),
-        ({"batch_size": 100, "drop_last": True}, "batch_size: expected at most 90 with drop_last, got 100"),
-        ({"validation": (X, Y[:5])}, "validation: expected as many targets as inputs, got 5 for 90"),
+        ({"epochs": 0}, ValueError, "epochs: expected at least 1, got 0"),
+        (
+            *({"batch_size": 100, "drop_last": True}, ValueError),
+            "batch_size: expected at most 90 with drop_last, got 100",
+        ),
+        ({"validation": (X, Y[:5])}, ValueError, "validation: expected as many targets as inputs, got 5 for 90"),
+        ({"validation": X}, TypeError, "validation: expected a pair of arrays, got ndarray"),
+        ({"validation": (X, Y.tolist())}, TypeError, "validation: expected a numpy array, got list"),
+        ({"seed": -1}, ValueError, "seed: expected at least 0, got -1"),
+        ({"callbacks": [EarlyStopping(), print]}, TypeError, r"callbacks\[1\]: expected one of the methods on_begin, "),
+        ({"checkpoint": "/no/such/c.npz"}, FileNotFoundError, "checkpoint: expected a file in a directory that is"),
+        ({"checkpoint_steps": 0}, ValueError, "checkpoint_steps: expected at least 1, got 0"),
+        ({"explosion": 1}, ValueError, "explosion: expected a number > 1 or None, got 1"),
     ],
 )
-def test_bad_arguments(options, message):
+def test_bad_arguments(options, error, message):
     net = build()
-    with pytest.raises(ValueError, match=message):
+    before = net.state_dict()
+    with pytest.raises(error, match=message):
         train(net, sgd(net), **options)
+    assert same_bits(net.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ((X.tolist(), Y), TypeError, "x: expected a numpy array, got list"),
+        ((X, Y.tolist()), TypeError, "y: expected a numpy array, got list"),
+        ((X, Y[:5]), ValueError, "y: expected as many targets as inputs, got 5 for 90"),
+        ((X[:0], Y[:0]), ValueError, "y: expected at least one sample, got none"),
+    ],
+)
+def test_bad_data(data, error, message):
+    net = build()
+    with pytest.raises(error, match=message):
+        fit(net, fnn.CrossEntropyLoss(), sgd(net), *data, epochs=1)
+    with pytest.raises(error, match=message):
+        evaluate(net, fnn.CrossEntropyLoss(), *data)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"patience": -1}, ValueError, "patience: expected at least 0, got -1"),
+        ({"min_delta": "1"}, TypeError, "min_delta: expected a number, got '1'"),
+        ({"mode": "least"}, ValueError, "mode: expected 'min' or 'max', got 'least'"),
+    ],
+)
+def test_bad_arguments_of_early_stopping(options, error, message):
+    with pytest.raises(error, match=message):
+        EarlyStopping(**options)
 
 
 def test_modes_and_reductions_are_checked():
     net = build()
     with pytest.raises(ValueError, match="loss_fn: expected reduction 'mean', got 'sum'"):
         fit(net, fnn.CrossEntropyLoss(reduction="sum"), sgd(net), X, Y, epochs=1)
+    with pytest.raises(TypeError, match="loss_fn: expected a Loss, got function"):
+        fit(net, lambda y, target: 0.0, sgd(net), X, Y, epochs=1)
     with pytest.raises(ValueError, match="net: expected training mode"):
         train(net.eval(), sgd(net))
 

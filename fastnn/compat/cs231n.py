@@ -400,9 +400,11 @@ def dropout_forward(x: Array, dropout_param: Config) -> tuple[Array, Any]:
     cache
     """
     (x,) = _floats(x)
-    seed = dropout_param.get("seed")
+    seed, keep = dropout_param.get("seed"), dropout_param["p"]
+    if not 0 <= keep <= 1:
+        raise ValueError(f"p: expected a probability to keep an element, in [0, 1], got {keep}")
     rng = None if seed is None else Generator(seed)
-    out, saved = F.dropout(x, 1 - dropout_param["p"], _mode(dropout_param), rng=rng)
+    out, saved = F.dropout(x, 1 - keep, _mode(dropout_param), rng=rng)
     return out, (saved, x.dtype)
 
 

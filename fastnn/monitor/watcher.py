@@ -126,6 +126,8 @@ class Monitor:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         if report is not None and importlib.util.find_spec("matplotlib") is None:
             raise _no_matplotlib()
+        if report is not None and not Path(report).parent.is_dir():
+            raise FileNotFoundError(f"report: expected a file in a directory that is there, got {report}")
         self.net = net
         self.report = report
         self.every, self.window, self.gap, self.flat_epochs = every, window, gap, flat_epochs
@@ -231,6 +233,10 @@ class Monitor:
     def on_begin(self, run: Run) -> None:
         if self.net is None:
             self.net = run.net
+        if self.image_shape is not None:
+            from fastnn.monitor import figures
+
+            figures.first_weights(self)  # refuses images that are none before anything is trained
 
     def on_step_begin(self, run: Run) -> None:
         run.stats = self.begin() or run.stats

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._checks import check_number, check_size, check_word
+
 if TYPE_CHECKING:
     from fastnn.train.run import Run
 
@@ -23,6 +25,8 @@ SECONDS_BETWEEN = 0.1
 
 class EarlyStopping:
     """Ends a run that has stopped to improve, and puts the best state of the network back.
+
+    Each run begins afresh; one that is resumed after its end goes on if `patience` is larger now.
 
     Parameters
     ----------
@@ -58,14 +62,24 @@ class EarlyStopping:
         mode: str = "min",
         restore_best: bool = True,
     ) -> None:
-        if mode not in ("min", "max"):
-            raise ValueError(f"mode: expected 'min' or 'max', got {mode!r}")
+        check_size("patience", patience, 0)
+        check_number("min_delta", min_delta)
+        check_word("mode", mode, "min", "max")
         self.quantity, self.patience, self.min_delta, self.mode = quantity, patience, min_delta, mode
         self.restore_best = restore_best
-        self.best = math.inf if mode == "min" else -math.inf
+        self._reset()
+
+    def _reset(self) -> None:
+        self.best = math.inf if self.mode == "min" else -math.inf
         self.best_epoch = 0
         self._bad_epochs = 0
         self._state: dict[str, NDArray[Any]] = {}
+
+    def on_begin(self, run: Run) -> None:
+        """Forget an earlier run; end one that was resumed after its end."""
+        if run.step == 0:
+            self._reset()
+        self._stop_if_due(run)
 
     def on_epoch_end(self, run: Run) -> None:
         """Compare, and stop the run if it is time."""
@@ -78,6 +92,9 @@ class EarlyStopping:
             self._state = run.net.state_dict() if self.restore_best else {}
             return
         self._bad_epochs += 1
+        self._stop_if_due(run)
+
+    def _stop_if_due(self, run: Run) -> None:
         if self._bad_epochs > self.patience:
             best = f"{self.quantity} was best, {self.best:.4f}, in epoch {self.best_epoch}"
             run.stop(f"stopped after epoch {run.epoch}: {best}")
@@ -121,6 +138,7 @@ class Progress:
         self._stream = stream
         self._label = f"{label}  " if label else ""
         self._width = 0
+        self._live = False
         self._shown = 0.0
         self._start = (0.0, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,15 +63,21 @@ def load_checkpoint(path: str | Path, **parts: Stateful) -> None:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file holds other parts, or a state does not fit its object.
+        If the file is no checkpoint or damaged, holds other parts, or a state does not fit its object.
     """
     states: dict[str, dict[str, NDArray[Any]]] = {part: {} for part in parts}
-    with np.load(path, allow_pickle=False) as file:
-        for key in file.files:
-            part, _, name = key.partition("/")
-            if part not in states:
-                raise ValueError(f"{path}: expected the parts {', '.join(parts)}, got {part}")
-            states[part][name] = file[key]
+    with Path(path).open("rb") as stream:
+        if not zipfile.is_zipfile(stream):
+            raise ValueError(f"{path}: expected a checkpoint, got another file or a part of one")
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as file:
+            stored = dict.fromkeys(key.partition("/")[0] for key in file.files)
+            absent = [part for part in parts if part not in stored and parts[part].state_dict()]
+            if absent or not stored.keys() <= parts.keys():
+                raise ValueError(f"{path}: expected the parts {', '.join(parts)}, got {', '.join(stored)}")
+            for key in file.files:
+                part, _, name = key.partition("/")
+                states[part][name] = file[key]
     for part, each in parts.items():
         try:
             each.load_state_dict(states[part])

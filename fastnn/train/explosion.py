@@ -65,25 +65,25 @@ def output_scales(net: Module, x: NDArray[Any]) -> dict[str, float]:
 
 
 class Guard:
-    """Stops a run whose loss explodes.
+    """Stops a run whose loss explodes: a callback, which sees the first batch for the sizes of outputs that are usual.
 
     Parameters
     ----------
-    run : Run
-    x : array
-        A batch to begin with, for the sizes of outputs that are not suspicious.
     factor : float or None
         How many times the first loss is too much; None: nothing is.
     """
 
-    def __init__(self, run: Run, x: NDArray[Any], factor: float | None) -> None:
-        self._run = run
+    def __init__(self, factor: float | None) -> None:
         self._factor = math.inf if factor is None else factor
         self._active = factor is not None
-        self._first_scales = output_scales(run.net, x) if self._active else {}
+        self._first_scales: dict[str, float] = {}
+
+    def on_step_begin(self, run: Run) -> None:
+        if self._active and not self._first_scales:
+            self._first_scales = output_scales(run.net, run.x)
 
     @contextmanager
-    def forward(self) -> Iterator[None]:
+    def forward(self, run: Run) -> Iterator[None]:
         """Around the forward pass and the loss of a step.
 
         Raises
@@ -91,11 +91,10 @@ class Guard:
         Explosion
             If the loss is too much or not finite, or if batch norm has refused what is not finite.
         """
-        run = self._run
         try:
             yield
         except ValueError as error:
-            layer, where = self._where() if self._active else ("", "")
+            layer, where = self._where(run) if self._active else ("", "")
             if not where:
                 raise
             raise Explosion(f"step {run.step}: {where}", run, layer) from error
@@ -103,16 +102,16 @@ class Guard:
             run.first_loss = run.loss
         too_much = run.loss > self._factor * run.first_loss > 0
         if self._active and (too_much or not math.isfinite(run.loss)):
-            layer, where = self._where()
+            layer, where = self._where(run)
             hint = " (explosion=None goes on)" if math.isfinite(run.loss) else ""
             text = f"step {run.step}: loss {run.loss:.4g} after {run.first_loss:.4g} at first{hint}; "
             raise Explosion(text + (where or "the outputs of all layers are as large as at first"), run, layer)
 
-    def _where(self) -> tuple[str, str]:
+    def _where(self, run: Run) -> tuple[str, str]:
         """The first layer whose output went bad, and in words how; both empty if none did."""
-        run = self._run
-        if not np.isfinite(run.x).all():
-            return "", "the batch itself is not finite"
+        for what, array in (("batch itself is", run.x), ("targets of the batch are", run.y)):
+            if not np.isfinite(array).all():
+                return "", f"the {what} not finite"
         scales = output_scales(run.net, run.x)
         for name, scale in scales.items():
             if not math.isfinite(scale):

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn._checks import check_index
+from fastnn._checks import check_array, check_number, check_size
 from fastnn.layers.module import _NOTHING, Module
 from fastnn.losses import Loss
 from fastnn.optim import Optimizer
@@ -18,7 +18,7 @@ from fastnn.random import default_generator
 from fastnn.train.callbacks import Progress
 from fastnn.train.checkpoint import load_checkpoint, save_checkpoint
 from fastnn.train.explosion import Guard
-from fastnn.train.run import Run
+from fastnn.train.run import EVENTS, Run
 
 __all__ = ["Transform", "accuracy", "evaluate", "fit"]
 
@@ -73,7 +73,14 @@ def evaluate(
     -------
     dict of str to float
         ``"loss"`` and the metrics: means over batches, weighted by their sizes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what are not arrays, or not as many targets as inputs.
     """
+    _check_data("y", x, y)
+    check_size("batch_size", batch_size)
     chosen = _metrics_for(y, metrics)
     sums = dict.fromkeys(("loss", *chosen), 0.0)
     for start in range(0, len(x), batch_size):
@@ -142,13 +149,15 @@ def fit(
         Whatever methods of these names they have are called, with the `Run`, in the order of the objects:
         ``on_begin``, ``on_step_begin``, ``on_step_end``, ``on_epoch_end``, ``on_end`` (also after an exception), and
         ``on_message`` (with a text as well).  ``run.stop(reason)`` ends the run.  Those with `state_dict` and
-        `load_state_dict` are part of checkpoints.
+        `load_state_dict` are part of checkpoints.  A run that is resumed after it was stopped goes on, unless it is
+        stopped again.
     checkpoint : path, optional
         Where to keep the state of everything, after each epoch: see `save_checkpoint`.
     checkpoint_steps : int, optional
         Store it also after each so many steps.
     resume : bool, default False
-        Continue from the file `checkpoint`, if it is there.  All else must be as it was, but `epochs`.
+        Continue from the file `checkpoint`, if it is there.  All else must be as it was, but `epochs`; what was frozen
+        and modes of layers are no part of a state.
     explosion : float or None, default 3.0
         Stop when the loss of a batch is so many times the first one, or not finite.  None: never.
     progress : bool or Progress, default True
@@ -163,16 +172,21 @@ def fit(
     ------
     Explosion
         Naming the first layer whose output went bad; the weights are those before the step.
-    ValueError
-        For data that do not go together, a network in eval mode, and a checkpoint that does not fit.
+    TypeError, ValueError
+        For data that are not arrays or do not go together, numbers out of range, objects without a method for `fit`,
+        a network in eval mode, and a checkpoint that does not fit.
+    FileNotFoundError
+        Without the directory of `checkpoint`.
 
     Examples
     --------
     >>> run = fit(net, CrossEntropyLoss(), opt, x, labels, epochs=20, validation=(x_val, labels_val))
     """
-    samples, steps_per_epoch = _check(net, loss_fn, x, y, epochs, batch_size, validation, drop_last)
-    measured = _metrics_for(y, metrics)
     callbacks = list(callbacks)
+    samples, steps_per_epoch = _check(net, loss_fn, x, y, epochs, batch_size, validation, drop_last)
+    _check_options(callbacks, checkpoint, checkpoint_steps, explosion, seed)
+    measured = _metrics_for(y, metrics)
+    guard = Guard(explosion)
     shown = [Progress() if progress is True else progress] if progress else []
     run = Run(
         net,
@@ -182,13 +196,12 @@ def fit(
         batch_size=batch_size,
         samples=samples,
         steps_per_epoch=steps_per_epoch,
-        callbacks=[*shown, *callbacks],
+        callbacks=[*shown, guard, *callbacks],
     )
     parts: dict[str, Any] = {"run": run, "net": net, "opt": opt, "rng": default_generator}
     parts |= {f"callback{i}": each for i, each in enumerate(callbacks) if hasattr(each, "state_dict")}
     if checkpoint is not None and resume and Path(checkpoint).exists():
         load_checkpoint(checkpoint, **parts)
-    guard = Guard(run, x[:batch_size], explosion)
 
     before, start = run.seconds, time.perf_counter()
     try:
@@ -201,7 +214,7 @@ def fit(
                 if transform is not None:
                     run.x = transform(run.x, np.random.default_rng((seed, 1, run.step)))
                 run.call("on_step_begin")
-                with guard.forward():
+                with guard.forward(run):
                     run.output = net(run.x)
                     run.loss = float(loss_fn(run.output, run.y))
                 net.backward(loss_fn.backward(), need_dx=False)
@@ -216,16 +229,16 @@ def fit(
                 if run.stopped:
                     break
             else:
-                run.end_epoch(evaluate(net, loss_fn, *validation, metrics=measured) if validation else {})
+                run.end_epoch(evaluate(net, loss_fn, *validation, metrics=measured) if validation is not None else {})
                 if hasattr(opt.lr, "update"):
-                    opt.lr.update(run.history["val_loss" if validation else "loss"][-1])
+                    opt.lr.update(run.history["val_loss" if validation is not None else "loss"][-1])
                 run.call("on_epoch_end")
                 run.seconds = before + time.perf_counter() - start
                 if checkpoint is not None:
                     save_checkpoint(checkpoint, **parts)
     finally:
         net._pending = _NOTHING  # of a step that was not completed
-        run.call("on_end")
+        run.end()
     return run
 
 
@@ -240,17 +253,53 @@ def _check(
     drop_last: bool,
 ) -> tuple[int, int]:
     """Samples that an epoch trains on, and the number of its steps."""
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if check_index(name, value) < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
+    check_size("epochs", epochs)
+    check_size("batch_size", batch_size)
     if not net.training:
         raise ValueError("net: expected training mode, got eval mode; net.train() sets it")
+    if not isinstance(loss_fn, Loss):
+        raise TypeError(f"loss_fn: expected a Loss, got {type(loss_fn).__name__}")
     if loss_fn.reduction != "mean":
         raise ValueError(f"loss_fn: expected reduction 'mean', got {loss_fn.reduction!r}")
-    for name, inputs, targets in (("y", x, y), *((("validation", *validation),) if validation else ())):
-        if len(inputs) != len(targets) or not len(inputs):
-            raise ValueError(f"{name}: expected as many targets as inputs, got {len(targets)} for {len(inputs)}")
+    _check_data("y", x, y)
+    if validation is not None:
+        if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+            raise TypeError(f"validation: expected a pair of arrays, got {type(validation).__name__}")
+        _check_data("validation", *validation)
     samples = len(x) - len(x) % batch_size if drop_last else len(x)
     if not samples:
         raise ValueError(f"batch_size: expected at most {len(x)} with drop_last, got {batch_size}")
     return samples, -(-samples // batch_size)
+
+
+def _check_data(name: str, inputs: NDArray[Any], targets: NDArray[Any]) -> None:
+    """`name` is that of the targets."""
+    check_array("x" if name == "y" else name, inputs)
+    check_array(name, targets)
+    if len(inputs) != len(targets):
+        raise ValueError(f"{name}: expected as many targets as inputs, got {len(targets)} for {len(inputs)}")
+    if not len(inputs):
+        raise ValueError(f"{name}: expected at least one sample, got none")
+
+
+def _check_options(
+    callbacks: list[Any],
+    checkpoint: str | Path | None,
+    checkpoint_steps: int | None,
+    explosion: float | None,
+    seed: int,
+) -> None:
+    """What would otherwise be noticed after the first epoch, or never."""
+    check_size("seed", seed, 0)
+    for index, each in enumerate(callbacks):
+        if not any(hasattr(each, event) for event in EVENTS):
+            methods = ", ".join(EVENTS)
+            raise TypeError(f"callbacks[{index}]: expected one of the methods {methods}, got {type(each).__name__}")
+    if checkpoint is not None and not Path(checkpoint).parent.is_dir():
+        raise FileNotFoundError(f"checkpoint: expected a file in a directory that is there, got {checkpoint}")
+    if checkpoint_steps is not None:
+        check_size("checkpoint_steps", checkpoint_steps)
+    if explosion is not None:
+        check_number("explosion", explosion)
+        if not explosion > 1:
+            raise ValueError(f"explosion: expected a number > 1 or None, got {explosion}")

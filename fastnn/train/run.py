@@ -107,6 +107,17 @@ class Run:
         for method in self._methods[event]:
             method(self, *arguments)
 
+    def end(self) -> None:
+        """Call ``on_end`` of each callback that has it, in their order, also of those behind one that raises."""
+        errors = []
+        for method in self._methods["on_end"]:
+            try:
+                method(self)
+            except BaseException as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
     def stop(self, reason: str) -> None:
         """End the run behind this step or epoch, for a reason that is shown."""
         self.stopped = reason
@@ -117,13 +128,14 @@ class Run:
         self.call("on_message", text)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """What continues the run: counts, the first loss, means and history."""
+        """What continues the run: counts, the first loss, means and history; not that it was stopped."""
         state = {
+            "samples": np.array(self.samples, np.int64),
+            "batch_size": np.array(self.batch_size, np.int64),
             "epoch": np.array(self.epoch, np.int64),
             "step": np.array(self.step, np.int64),
             "first_loss": np.array(self.first_loss, np.float64),
             "seconds": np.array(self.seconds, np.float64),
-            "stopped": np.array(self.stopped),
             "seen": np.array(self._seen, np.int64),
         }
         state |= {f"sums.{name}": np.array(total, np.float64) for name, total in self._sums.items()}
@@ -135,22 +147,18 @@ class Run:
         Raises
         ------
         ValueError
-            If it is not the state of a run with as many steps per epoch.
+            If it is not the state of a run with as many samples, in batches of the same size.
         """
         missing = [name for name in self.state_dict() if "." not in name and name not in state]
         if missing:
             raise ValueError(f"state: expected {', '.join(missing)}, got {', '.join(state) or 'nothing'}")
-        epoch, step = int(state["epoch"]), int(state["step"])
-        if not 0 <= step - epoch * self.steps_per_epoch <= self.steps_per_epoch:
+        samples, batch_size = int(state["samples"]), int(state["batch_size"])
+        if (samples, batch_size) != (self.samples, self.batch_size):
             raise ValueError(
-                f"state: expected {self.steps_per_epoch} steps per epoch, got {step} steps in {epoch} complete epochs: "
-                "is it a run on other data, or with another batch_size?"
+                f"state: expected a run on {self.samples} samples in batches of {self.batch_size}, "
+                f"got one on {samples} in batches of {batch_size}"
             )
-        self.epoch, self.step, self._seen = epoch, step, int(state["seen"])
-        self.first_loss, self.seconds, self.stopped = (
-            float(state["first_loss"]),
-            float(state["seconds"]),
-            str(state["stopped"]),
-        )
+        self.epoch, self.step, self._seen = int(state["epoch"]), int(state["step"]), int(state["seen"])
+        self.first_loss, self.seconds = float(state["first_loss"]), float(state["seconds"])
         self._sums = {name[5:]: float(value) for name, value in state.items() if name.startswith("sums.")}
         self.history = {name[8:]: list(map(float, v)) for name, v in state.items() if name.startswith("history.")}
