@@ -55,7 +55,7 @@ class _Warp:
         raise NotImplementedError
 
     def _warp(self, x: Array, rng: np.random.Generator, axes: tuple[int, int], order: int, cval: float) -> Array:
-        check_array("x", x)
+        x = check_array("x", x)
         if x.dtype not in (np.float32, np.float64):
             raise TypeError(f"x: expected float32 or float64, got {x.dtype}")
         if x.ndim < 3:
@@ -172,7 +172,7 @@ class Noise:
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """The batch `x`, a float array of any shape, with noise."""
-        check_array("x", x)
+        x = check_array("x", x)
         return (x + self.std * rng.standard_normal(x.shape)).astype(x.dtype)
 
 
@@ -221,7 +221,7 @@ class Sometimes:
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """The batch `x`, some of its images changed."""
-        check_array("x", x)
+        x = check_array("x", x)
         chosen = rng.random(len(x)) < self.p
         out: Array = x.copy()
         out[chosen] = self.transform(x[chosen], rng)

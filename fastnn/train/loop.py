@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._checks import check_index
+from fastnn._convert import as_array
 from fastnn.layers.module import _NOTHING, Module
 from fastnn.losses import Loss
 from fastnn.optim import Optimizer
@@ -74,6 +75,7 @@ def evaluate(
     dict of str to float
         ``"loss"`` and the metrics: means over batches, weighted by their sizes.
     """
+    x, y = as_array("x", x), as_array("y", y)
     chosen = _metrics_for(y, metrics)
     sums = dict.fromkeys(("loss", *chosen), 0.0)
     for start in range(0, len(x), batch_size):
@@ -170,6 +172,7 @@ def fit(
     --------
     >>> run = fit(net, CrossEntropyLoss(), opt, x, labels, epochs=20, validation=(x_val, labels_val))
     """
+    x, y = as_array("x", x), as_array("y", y)
     samples, steps_per_epoch = _check(net, loss_fn, x, y, epochs, batch_size, validation, drop_last)
     measured = _metrics_for(y, metrics)
     callbacks = list(callbacks)
