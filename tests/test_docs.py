@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+INTEROP = DOCS / "interop.md"
 PAGES = sorted([DOCS / "index.md", *(DOCS / "techniques").glob("*.md")])
 
 
@@ -22,6 +24,16 @@ def blocks(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_of_the_page_runs(page, tmp_path):
     code = "\n".join(blocks(page))
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("number", range(len(blocks(INTEROP))))
+def test_code_with_other_libraries_runs(number, tmp_path):
+    code = blocks(INTEROP)[number]
+    for library in re.findall(r"\b(torch|autograd|safetensors)\b", code):
+        if find_spec(library) is None:
+            pytest.skip(f"no {library}")
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
