@@ -200,7 +200,9 @@ WRONG_TYPES: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "message"), REFUSED + WRONG_TYPES, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("make", "message"), REFUSED + WRONG_TYPES, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_functions_say_what_is_wrong(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(TypeError, match=f"^x: expected .*{message}"):
         F.relu(make())
@@ -314,7 +316,7 @@ def test_tensors_of_torch_that_cannot_be_read() -> None:
 
 def test_tracers_of_jax_are_refused() -> None:
     jax = pytest.importorskip("jax")
-    with pytest.raises(TypeError, match="^x: expected an array that NumPy can read"):
+    with pytest.raises(TypeError, match=r"^x: expected an array that NumPy can read"):
         jax.jit(F.relu)(np.ones(3, np.float32))
 
 

@@ -104,9 +104,9 @@ def test_what_autograd_may_not_differentiate_is_refused(F: Any) -> None:
         elementwise_grad(elementwise_grad(F.gelu))(x)
     with pytest.raises(TypeError, match="target: expected an array without a gradient"):
         grad(lambda target: F.mse_loss(x, target))(x)
-    with pytest.raises(TypeError, match="^x: expected a NumPy array of float32 or float64, got ArrayBox"):
+    with pytest.raises(TypeError, match=r"^x: expected a NumPy array of float32 or float64, got ArrayBox"):
         grad(fastnn.functional.relu)(x)
-    with pytest.raises(TypeError, match="^x: expected float32 or float64, got int64"):
+    with pytest.raises(TypeError, match=r"^x: expected float32 or float64, got int64"):
         F.relu(np.arange(3))
 
 
@@ -151,7 +151,7 @@ def test_weights_go_through_a_file(tmp_path: Path) -> None:
     assert not np.array_equal(net.predict(x), other.predict(x))
     files.load_weights(other, tmp_path / "net.safetensors")
     np.testing.assert_array_equal(net.predict(x), other.predict(x))
-    with pytest.raises(ValueError, match="0.weight: expected float32 of shape"):
+    with pytest.raises(ValueError, match=r"0.weight: expected float32 of shape"):
         files.load_weights(fastnn.Sequential(fastnn.Linear(3, 3)), tmp_path / "net.safetensors")
 
 
@@ -167,7 +167,9 @@ def test_whole_states_go_through_a_file(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------- without the extras
 
 
-@pytest.mark.parametrize(("module", "library"), [("torch", "PyTorch"), ("autograd", "autograd"), ("safetensors", "safetensors")])
+@pytest.mark.parametrize(
+    ("module", "library"), [("torch", "PyTorch"), ("autograd", "autograd"), ("safetensors", "safetensors")]
+)
 def test_missing_library_is_named(run_python: Callable[..., Any], module: str, library: str) -> None:
     script = f"import sys\nsys.modules[{module!r}] = None\nimport fastnn.interop\nimport fastnn.interop.{module}"
     error = run_python(script, status=1).stderr

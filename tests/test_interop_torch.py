@@ -83,7 +83,9 @@ def grads_of(loss: Any, *tensors: Any) -> list[Any]:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("kind", "shape"), [("1d", (16, 5)), ("1d", (8, 5, 7)), ("2d", (4, 5, 6, 3)), ("3d", (2, 5, 3, 2, 4))])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("1d", (16, 5)), ("1d", (8, 5, 7)), ("2d", (4, 5, 6, 3)), ("3d", (2, 5, 3, 2, 4))]
+)
 def test_batch_norm_relu_dropout_is_three_modules_of_torch(
     kind: str, shape: tuple[int, ...], training: bool, dropout: float
 ) -> None:
@@ -134,12 +136,20 @@ def test_linear_and_layer_norm_are_those_of_torch() -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(
     ("shape", "options"),
-    [((6, 3), {}), ((6, 3), {"label_smoothing": 0.2}), ((6, 3), {"weight": torch.rand(3)}), ((6, 3, 2), {"ignore_index": 1})],
+    [
+        ((6, 3), {}),
+        ((6, 3), {"label_smoothing": 0.2}),
+        ((6, 3), {"weight": torch.rand(3)}),
+        ((6, 3, 2), {"ignore_index": 1}),
+    ],
 )
 def test_cross_entropy_is_that_of_torch(shape: tuple[int, ...], options: dict[str, Any], reduction: str) -> None:
     logits = randn(*shape, dtype=torch.float32)
     labels = LABELS if len(shape) == 2 else torch.stack([LABELS, LABELS.flip(0)], 1)
-    losses = [kind(**options, reduction=reduction)(logits, labels) for kind in (nn.CrossEntropyLoss, torch.nn.CrossEntropyLoss)]
+    losses = [
+        kind(**options, reduction=reduction)(logits, labels)
+        for kind in (nn.CrossEntropyLoss, torch.nn.CrossEntropyLoss)
+    ]
     torch.testing.assert_close(*losses)
     factor = torch.rand_like(losses[1])
     ours, theirs = (grads_of((loss * factor).sum(), logits) for loss in losses)
@@ -187,11 +197,17 @@ def test_second_derivatives_are_refused() -> None:
         (lambda: functional.relu(torch.ones(3, dtype=torch.bfloat16)), "x: expected an array that NumPy can read"),
         (lambda: functional.relu(torch.ones(3, device="meta")), "x: expected an array .*meta"),
         (lambda: functional.relu(np.ones(3, np.float32)), "x: expected a torch.Tensor, got ndarray"),
-        (lambda: functional.mse_loss(ROWS, ROWS), "target: expected an array, got Tensor that requires grad; detach it"),
+        (
+            lambda: functional.mse_loss(ROWS, ROWS),
+            "target: expected an array, got Tensor that requires grad; detach it",
+        ),
         (lambda: functional.relu(ROWS, out=ROWS), "relu: expected no out"),
         (lambda: optim.Adam([ROWS], lr=lambda step: 0.1), "lr: expected a number, got a schedule"),
         (lambda: optim.Adam([ROWS], groups={}), "groups: expected dicts as params"),
-        (lambda: optim.Adam([{"params": [ROWS], "betas": (0, 0)}]), "expected lr, weight_decay, l1, max_norm, got 'betas'"),
+        (
+            lambda: optim.Adam([{"params": [ROWS], "betas": (0, 0)}]),
+            "expected lr, weight_decay, l1, max_norm, got 'betas'",
+        ),
         (lambda: optim.Adam([torch.ones(3, device="meta", requires_grad=True)]), r"params\['0.0'\]: expected"),
     ],
 )
@@ -224,7 +240,9 @@ def test_optimizers_step_as_those_of_torch(name: str) -> None:
         rates = torch.optim.lr_scheduler.StepLR(opt, 2, 0.5)
         for step in range(6):
             opt.zero_grad()
-            loss = sum(tensor.pow(4).sum() for tensor in (tensors if step % 3 else tensors[1:]))  # the first rests at times
+            loss = sum(
+                tensor.pow(4).sum() for tensor in (tensors if step % 3 else tensors[1:])
+            )  # the first rests at times
             loss.backward()
             opt.step()
             rates.step()
@@ -277,7 +295,13 @@ def test_weights_go_both_ways() -> None:
     layers = (fastnn.Conv2d(1, 4, 3), fastnn.BatchNorm2d(4), fastnn.ReLU(), fastnn.Flatten(), fastnn.Dropout(0.5))
     ours = fastnn.Sequential(*layers, fastnn.Linear(4 * 36, 5), fastnn.BatchNorm1d(5, momentum=None))
     theirs = torch.nn.Sequential(
-        *(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Dropout(0.5)),
+        *(
+            torch.nn.Conv2d(1, 4, 3),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(),
+            torch.nn.Flatten(),
+            torch.nn.Dropout(0.5),
+        ),
         *(torch.nn.Linear(4 * 36, 5), torch.nn.BatchNorm1d(5, momentum=None)),
     )
     x = randn(6, 1, 8, 8, dtype=torch.float32).detach()
@@ -298,9 +322,9 @@ def test_wrong_weights_change_nothing() -> None:
     net = fastnn.Sequential(fastnn.Linear(3, 2), fastnn.BatchNorm1d(2))
     before = net.state_dict()
     state = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2)).state_dict()
-    with pytest.raises(ValueError, match="2.weight: unexpected"):
+    with pytest.raises(ValueError, match=r"2.weight: unexpected"):
         interop.load_state_dict(net, state)
-    with pytest.raises(ValueError, match="1.num_batches_tracked: expected int64"):
+    with pytest.raises(ValueError, match=r"1.num_batches_tracked: expected int64"):
         interop.load_state_dict(net, interop.state_dict(net) | {"1.num_batches_tracked": torch.ones(2)})
     for name, array in net.state_dict().items():
         np.testing.assert_array_equal(array, before[name])

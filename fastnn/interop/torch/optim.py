@@ -144,7 +144,9 @@ def _over_tensors(kind: type[optim.Optimizer]) -> type[Optimizer]:
     return type(kind.__name__, (Optimizer,), {"_kind": kind, "__module__": __name__, "__doc__": doc})
 
 
-_KINDS = [kind for kind in map(vars(optim).get, optim.__all__) if isinstance(kind, type) and kind is not optim.Optimizer]
+_KINDS = [
+    kind for kind in map(vars(optim).get, optim.__all__) if isinstance(kind, type) and kind is not optim.Optimizer
+]
 globals().update({kind.__name__: _over_tensors(kind) for kind in _KINDS})
 __all__ += [kind.__name__ for kind in _KINDS]
 
