@@ -163,6 +163,18 @@ def test_what_backward_does_not_read_is_not_held() -> None:
     assert not functional.mse_loss(randn(6, 3), torch.ones(6, 3, dtype=torch.float64)).grad_fn.saved_tensors
 
 
+def test_what_is_held_goes_with_the_backward_pass() -> None:
+    x = randn(6, 3)
+    y = functional.dropout(x, 0.5)
+    y.sum().backward(retain_graph=True)
+    first = x.grad.clone()
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, 2 * first)
+    assert y.grad_fn.call is None
+    with pytest.raises(RuntimeError, match="expected retain_graph=True"):
+        y.sum().backward()
+
+
 def test_memory_is_shared_and_changes_to_it_are_noticed() -> None:
     x = randn(6, 3).detach()
     w = torch.ones(3, dtype=torch.float64, requires_grad=True)

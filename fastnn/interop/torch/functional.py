@@ -25,6 +25,10 @@ __all__ = sorted(OPS)
 Tensor: TypeAlias = Any  # torch.Tensor: checkers need not have torch
 
 
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+"""Whether the backward pass that runs now was asked to retain the graph; older versions of torch do not tell."""
+
+
 def array_of(name: str, tensor: Tensor) -> NDArray[Any]:
     """The memory of a tensor, with or without a gradient, as an array; TypeError where NumPy cannot read it."""
     detached = tensor.detach()
@@ -50,9 +54,14 @@ class _Apply(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors  # raises where one of them has been written to since
+        call = ctx.call
+        if call is None:
+            raise RuntimeError("backward: expected retain_graph=True in the first of several passes, got none")
+        if not _keeps_graph():  # what is held goes now, as saved tensors do, not with the graph
+            ctx.call = None
         array = array_of("dy", dy)
         tensors = {id(array): dy, id(None): None}  # one tensor for one array: torch may write to what it holds alone
-        gradients = ctx.call.backward(array)
+        gradients = call.backward(array)
         for gradient in gradients:
             if id(gradient) not in tensors:
                 tensors[id(gradient)] = torch.from_numpy(gradient)
