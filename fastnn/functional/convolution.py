@@ -23,7 +23,7 @@ COLUMN_BYTES = 4 << 20
 """Of the columns of the samples that are taken together: they are to stay in the cache."""
 
 
-def _check_out(out: Array, shape: tuple[int, ...], inputs: dict[str, Array]) -> Array:
+def _check_out(out: Any, shape: tuple[int, ...], inputs: dict[str, Array]) -> Array:
     """`out`, if results can be written into it."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a numpy array, got {type(out).__name__}")

@@ -30,8 +30,8 @@ class Optimizer(torch.optim.Optimizer):
 
     Notes
     -----
-    The learning rate is ``param_groups[...]["lr"]``, so torch's schedulers set it.  As in torch, parameters without a
-    gradient are left alone.
+    The learning rate is ``param_groups[...]["lr"]``, so torch's schedulers set it; what else a dict has is read once.
+    As in torch, parameters without a gradient are left alone.
     """
 
     _kind: ClassVar[type[optim.Optimizer]]
@@ -45,12 +45,13 @@ class Optimizer(torch.optim.Optimizer):
         if callable(rate):
             raise TypeError("lr: expected a number, got a schedule; torch.optim.lr_scheduler sets the rates of groups")
         super().__init__(params, {"lr": rate})
-        tensors, groups = {}, {}
+        tensors: dict[str, Tensor] = {}
+        groups: dict[str, dict[str, Any]] = {}
         for number, group in enumerate(self.param_groups):
             tensors |= {f"{number}.{place}": tensor for place, tensor in enumerate(group["params"])}
             options = {key: value for key, value in group.items() if key not in ("params", "initial_lr")}
             groups[f"{number}.*"] = {**options, "lr": self._rate_of(group)}
-        self._tensors: dict[str, Tensor] = tensors
+        self._tensors = tensors
         self._addresses = [tensor.data_ptr() for tensor in tensors.values()]
         self._idle: set[str] = set()
         arrays = {name: array_of(f"params[{name!r}]", tensor) for name, tensor in tensors.items()}
@@ -96,7 +97,7 @@ class Optimizer(torch.optim.Optimizer):
                     "move and convert a module first"
                 )
         grads = {name: tensor.grad for name, tensor in self._tensors.items()}
-        idle = {name for name, grad in grads.items() if grad is None}
+        idle = {name for name, grad in grads.items() if grad is None}  # frozen for this step
         for name in idle - self._idle:
             self._inner.freeze(name)
         for name in self._idle - idle:
@@ -104,9 +105,10 @@ class Optimizer(torch.optim.Optimizer):
         self._idle = idle
         if len(idle) == len(grads):
             return loss
-        record = self._inner.step(
-            [None if grad is None else array_of(f"grads[{name!r}]", grad) for name, grad in grads.items()], stats=stats
-        )
+        arrays: list[Any] = [
+            grad if grad is None else array_of(f"grads[{name!r}]", grad) for name, grad in grads.items()
+        ]
+        record = self._inner.step(arrays, stats=stats)
         torch.autograd.graph.increment_version([tensor for name, tensor in self._tensors.items() if name not in idle])
         return record if stats else loss
 
