@@ -18,7 +18,7 @@ Labels, running statistics and class weights have no gradient here, and nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,15 +37,15 @@ from fastnn.interop._calls import OPS, Call
 __all__ = sorted(OPS)
 
 
-def _pull(call: Call, argnums: Sequence[int], value: Any, dy: Any) -> list[Any]:
-    if isbox(dy):
+def _pull(argnums: Sequence[int], value: Any, call: Call, *operands: Any, dy: Any) -> list[Any]:
+    if any(map(isbox, (dy, *operands))):  # an outer derivative follows them
         raise TypeError(f"{call.op.name}: expected to be differentiated once, got a second derivative")
     gradients = call.backward(np.asarray(dy, getattr(value, "dtype", None)))
     return [gradients[number - 1] for number in argnums]
 
 
 _apply = primitive(Call.forward)  # of a call and its operands
-defvjp_argnums(_apply, lambda argnums, value, args, kwargs: partial(_pull, args[0], argnums, value))
+defvjp_argnums(_apply, lambda argnums, value, args, kwargs: lambda dy: _pull(argnums, value, *args, dy=dy))
 
 
 def _function(name: str) -> Callable[..., Any]:
