@@ -132,9 +132,9 @@ def _observe(
         for layer in layers:
             layer._observer = observer(layer)
         for batch in batches:
-            x = batch[0] if isinstance(batch, (tuple, list)) else batch
+            x = as_array("batches", batch[0] if isinstance(batch, (tuple, list)) else batch)
             with suppress(_Reached):
-                net._forward(as_array("batches", x), False)
+                net._forward(x, False)
             samples += len(x)
     finally:
         for layer in layers:
