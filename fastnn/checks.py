@@ -392,7 +392,7 @@ def gradcheck(
     network = _double_net(target) if isinstance(target, Module) else None
     with _same_randomness(network) as restart:
         if network is not None:
-            problem = _network_problem(network, np.array(x, np.float64), loss, restart)
+            problem = _network_problem(network, np.array(as_array("x", x), np.float64), loss, restart)
             if burn_in:
                 opt = Adam(network.parameters(), lr=1e-3)
                 for _ in range(burn_in):
