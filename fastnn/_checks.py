@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastnn._convert import as_array
+
 __all__ = [
     "REDUCTIONS",
     "check_array",
@@ -30,7 +32,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 def check_factor(dloss: Any, dtype: DTypeLike, *shapes: tuple[int, ...]) -> np.ndarray[Any, np.dtype[Any]]:
     """`dloss` as an array of `dtype`; ValueError for what is neither a number nor of one of `shapes`."""
-    factor = np.asarray(dloss, dtype)
+    factor = np.asarray(as_array("dloss", dloss), dtype)
     if factor.shape not in ((), *shapes):
         expected = "".join(f"shape {shape} or " for shape in shapes)
         raise ValueError(f"dloss: expected {expected}a number, got shape {factor.shape}")
@@ -85,10 +87,12 @@ def check_word(name: str, value: Any, *words: str) -> str:
     return str(value)
 
 
-def check_array(name: str, value: Any) -> None:
-    """TypeError for what is not an array."""
-    if not isinstance(value, np.ndarray):
+def check_array(name: str, value: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    """`value` as a NumPy array; TypeError for what is not an array, of NumPy or of another library."""
+    array = as_array(name, value)
+    if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a numpy array, got {type(value).__name__}")
+    return array
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:

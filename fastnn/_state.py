@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._convert import as_array
+
 __all__ = ["check_state"]
 
 
@@ -19,7 +21,7 @@ def check_state(expected: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) 
     ValueError
         Naming every mismatch.
     """
-    given = {name: np.asarray(state[name]) for name in state}
+    given = {name: np.asarray(as_array(name, state[name])) for name in state}
     problems = [f"{name}: missing" for name in expected if name not in given]
     problems += [f"{name}: unexpected" for name in given if name not in expected]
     for name, array in expected.items():

@@ -40,10 +40,11 @@ def _ndimage() -> Any:
     return ndimage
 
 
-def _check_floats(x: Any) -> None:
-    check_array("x", x)
+def _check_floats(x: Any) -> Array:
+    x = check_array("x", x)
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"x: expected float32 or float64, got {x.dtype}")
+    return x
 
 
 def _check_at_least_zero(name: str, value: Any) -> None:
@@ -61,7 +62,7 @@ class _Warp:
         raise NotImplementedError
 
     def _warp(self, x: Array, rng: np.random.Generator, axes: tuple[int, int], order: int, cval: float) -> Array:
-        _check_floats(x)
+        x = _check_floats(x)
         if x.ndim < 3:
             raise ValueError(f"x: expected a batch of images, (N, H, W) or with channels, got shape {x.shape}")
         height, width = (axis % x.ndim for axis in axes)
@@ -176,7 +177,7 @@ class Noise:
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """The batch `x`, an array of float32 or float64 of any shape, with noise."""
-        _check_floats(x)
+        x = _check_floats(x)
         return (x + self.std * rng.standard_normal(x.shape)).astype(x.dtype)
 
 
@@ -225,7 +226,7 @@ class Sometimes:
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """The batch `x`, some of its images changed."""
-        check_array("x", x)
+        x = check_array("x", x)
         chosen = rng.random(len(x)) < self.p
         out: Array = x.copy()
         out[chosen] = self.transform(x[chosen], rng)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fastnn import random
 from fastnn._checks import check_array
+from fastnn._convert import as_array
 from fastnn.layers.dropout import Stochastic
 from fastnn.layers.module import _NOTHING, Module
 from fastnn.losses import Loss
@@ -201,11 +202,12 @@ def _mean(value: Any) -> float:
     return float(np.mean(value))
 
 
-def _check_data(x: Array, target: Array) -> None:
-    check_array("x", x)
-    check_array("target", target)
+def _check_data(x: Array, target: Array) -> tuple[Array, Array]:
+    """Both as NumPy arrays."""
+    x, target = check_array("x", x), check_array("target", target)
     if not len(x) or len(x) != len(target):
         raise ValueError(f"target: expected one for each of at least one sample of x, got {len(target)} for {len(x)}")
+    return x, target
 
 
 # ----------------------------------------------------------------------------------------------------------- gradients
@@ -249,8 +251,9 @@ def _network_problem(
 
 
 def _function_problem(function: Callable[..., Any], x: Array | Sequence[Array]) -> _Problem:
+    x = as_array("x", x)
     single = isinstance(x, np.ndarray)
-    inputs = [np.array(each, np.float64) for each in ([x] if single else x)]
+    inputs = [np.array(as_array("x", each), np.float64) for each in ([x] if single else x)]
     names = ["x"] if single else [f"x[{index}]" for index in range(len(inputs))]
 
     def results() -> tuple[Any, Any]:
@@ -400,7 +403,7 @@ def gradcheck(
     network = _double_net(target) if isinstance(target, Module) else None
     with _same_randomness(network) as restart:
         if network is not None:
-            problem = _network_problem(network, np.array(x, np.float64), loss, restart)
+            problem = _network_problem(network, np.array(as_array("x", x), np.float64), loss, restart)
             if burn_in:
                 opt = Adam(network.parameters(), lr=1e-3)
                 for _ in range(burn_in):
@@ -472,7 +475,7 @@ def check_initial_loss(net: Module, loss: LossLike, x: Array, target: Array, *, 
     ValueError
         For no samples, or another number of targets.
     """
-    _check_data(x, target)
+    x, target = _check_data(x, target)
     function = _function(loss)
     with _same_randomness(net):
         y, _ = _without_noise(_copied(net)).forward(x)
@@ -517,7 +520,7 @@ def check_regularisation_raises_loss(
     ValueError
         For fewer than two strengths or such that do not rise, no samples, or another number of targets.
     """
-    _check_data(x, target)
+    x, target = _check_data(x, target)
     if len(strengths) < 2 or any(b <= a for a, b in pairwise(strengths)):
         raise ValueError(f"strengths: expected at least two, rising, got {tuple(strengths)}")
     totals = []
@@ -576,7 +579,7 @@ def check_overfits_tiny_subset(
     ValueError
         For no samples or steps, or another number of targets.
     """
-    _check_data(x, target)
+    x, target = _check_data(x, target)
     if samples < 1 or steps < 1:
         raise ValueError(f"samples, steps: expected at least 1, got {samples}, {steps}")
     chosen = np.random.default_rng(seed).permutation(len(x))[:samples]
@@ -639,8 +642,7 @@ def sanity_report(
     ValueError
         For no samples, or another number of targets.
     """
-    x, target = data
-    _check_data(x, target)
+    x, target = _check_data(*data)
     few = np.random.default_rng(seed).permutation(len(x))[:8]
     in_double = copy.deepcopy(loss)
     if isinstance(in_double, Loss):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._checks import check_size, check_word
+from fastnn._convert import as_array
 
 __all__ = ["RegressionBins"]
 
@@ -112,13 +113,14 @@ class RegressionBins:
         probabilities : (N, B) array
         """
         self._check_fitted()
+        probabilities = as_array("probabilities", probabilities)
         if np.ndim(probabilities) != 2 or np.shape(probabilities)[1] != self.n_classes:
             raise ValueError(f"probabilities: expected shape (N, {self.n_classes}), got {np.shape(probabilities)}")
         expected: NDArray[Any] = probabilities @ self.centers
         return expected
 
     def _numbers(self, y: ArrayLike) -> NDArray[np.float64]:
-        targets = np.asarray(y, np.float64)
+        targets = np.asarray(as_array("y", y), np.float64)
         if targets.ndim != 1:
             raise ValueError(f"y: expected shape (N,), got {targets.shape}")
         if not np.isfinite(targets).all():

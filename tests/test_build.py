@@ -57,7 +57,10 @@ def test_metadata() -> None:
     assert metadata["Name"] == "fastnn-kernels"
     assert metadata["Version"] == fastnn.__version__
     assert metadata["Requires-Python"] == ">=3.10"
-    assert set(metadata.get_all("Provides-Extra") or []) == {"test", "dev", "bench", "docs", "monitor", "sklearn"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {
+        *("test", "dev", "bench", "docs", "monitor", "sklearn"),
+        *("torch", "autograd", "safetensors"),
+    }
 
 
 def test_every_public_name_is_there() -> None:

@@ -37,6 +37,7 @@ def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     optimizers = sorted((PACKAGE / "optim").glob("[!_]*.py"))
     reference = [path for path in sorted((PACKAGE / "reference").glob("[!_]*.py")) if path.stem != "base"]
     others = ["random.py", "losses.py", "init.py", "checks.py", "preprocessing.py", "compat/cs231n.py"]
+    others += ["interop/weights.py", "interop/safetensors.py"]
     training = [PACKAGE / "train" / f"{name}.py" for name in ("checkpoint", "explosion", "finder", "loop")]
     for path in [*reference, *optimizers, *training, *(PACKAGE / name for name in others)]:
         tree = ast.parse(path.read_text())

@@ -4,6 +4,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import fastnn
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+INTEROP = DOCS / "interop.md"
 PAGES = sorted([DOCS / "index.md", *(DOCS / "techniques").glob("*.md")])
 
 
@@ -27,6 +29,16 @@ def test_code_of_the_page_runs(page, tmp_path):
     code = "\n".join(blocks(page))
     if re.search("sklearn|preprocessing|augmentation", code):
         pytest.importorskip("sklearn", "1.7")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("number", range(len(blocks(INTEROP))))
+def test_code_with_other_libraries_runs(number, tmp_path):
+    code = blocks(INTEROP)[number]
+    for library in re.findall(r"\b(torch|autograd|safetensors)\b", code):
+        if find_spec(library) is None:
+            pytest.skip(f"no {library}")
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 

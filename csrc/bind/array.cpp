@@ -167,22 +167,22 @@ struct ArrayMaker {
     return array;
   }
 
-  static Array input(py::handle h, Dtype dtype) {
-    if (has_flags(h, readable)) return wrap(py::reinterpret_borrow<py::object>(h), dtype);
-    return copy(h, dtype);
+  static Array input(py::object source, Dtype dtype) {
+    return has_flags(source, readable) ? wrap(std::move(source), dtype) : copy(std::move(source), dtype);
   }
 
-  static Array copy(py::handle h, Dtype dtype) {
-    Array array = wrap(contiguous_copy(h, dtype), dtype);
-    const auto* a = proxy(h);
+  static Array copy(py::object source, Dtype dtype) {
+    Array array = wrap(contiguous_copy(source, dtype), dtype);
+    const auto* a = proxy(source);
     const char *low = a->data, *high = a->data;
     for (int i = 0; i < a->nd; ++i) {
       const Py_ssize_t reach = (a->dimensions[i] - 1) * a->strides[i];
       (reach < 0 ? low : high) += reach;
     }
     array.low_ = low;
-    array.high_ = array.size_ > 0 ? high + py::reinterpret_borrow<py::array>(h).itemsize() : low;
+    array.high_ = array.size_ > 0 ? high + py::reinterpret_borrow<py::array>(source).itemsize() : low;
     array.copied_ = true;
+    array.source_ = std::move(source);
     return array;
   }
 };
@@ -207,55 +207,67 @@ void require_like(py::handle h, const char* name, const Array& like) {
 
 }  // namespace
 
+py::object as_array(py::handle h, const char* name) {
+  if (Py_TYPE(h.ptr()) == npy::get().PyArray_Type_) return py::reinterpret_borrow<py::object>(h);
+  return py::module_::import("fastnn._convert").attr("as_array")(name, h);
+}
+
 Array in(py::handle h, const char* name) {
-  return ArrayMaker::input(h, float_dtype(h, name));
+  py::object given = as_array(h, name);
+  const Dtype dtype = float_dtype(given, name);
+  return ArrayMaker::input(std::move(given), dtype);
 }
 
 Array in(py::handle h, const char* name, const Array& like) {
-  require_like(h, name, like);
-  return ArrayMaker::input(h, like.dtype());
+  py::object given = as_array(h, name);
+  require_like(given, name, like);
+  return ArrayMaker::input(std::move(given), like.dtype());
 }
 
 Array in(py::handle h, const char* name, const Shape& like) {
-  require_dtype(h, name, like.dtype);
-  if (proxy(h)->nd == like.ndim && like.ndim > Shape::kMost) {
-    const Array array = ArrayMaker::input(h, like.dtype);
+  py::object given = as_array(h, name);
+  require_dtype(given, name, like.dtype);
+  if (proxy(given)->nd == like.ndim && like.ndim > Shape::kMost) {
+    const Array array = ArrayMaker::input(std::move(given), like.dtype);
     if (array.size() == like.size) return array;
     throw py::value_error(message(name, std::to_string(like.size) + " elements", std::to_string(array.size())));
   }
   Py_ssize_t dims[Shape::kMost];
   std::copy_n(like.dims, std::min(like.ndim, Shape::kMost), dims);
-  require_shape(h, name, dims, std::min(like.ndim, Shape::kMost));
-  return ArrayMaker::input(h, like.dtype);
+  require_shape(given, name, dims, std::min(like.ndim, Shape::kMost));
+  return ArrayMaker::input(std::move(given), like.dtype);
 }
 
 Array vec(py::handle h, const char* name, index n) {
-  const Dtype dtype = float_dtype(h, name);
-  require_length(h, name, n);
-  return ArrayMaker::input(h, dtype);
+  py::object given = as_array(h, name);
+  const Dtype dtype = float_dtype(given, name);
+  require_length(given, name, n);
+  return ArrayMaker::input(std::move(given), dtype);
 }
 
 Array vec(py::handle h, const char* name, index n, const Array& like) {
-  require_dtype(h, name, like.dtype());
-  require_length(h, name, n);
-  return ArrayMaker::input(h, like.dtype());
+  py::object given = as_array(h, name);
+  require_dtype(given, name, like.dtype());
+  require_length(given, name, n);
+  return ArrayMaker::input(std::move(given), like.dtype());
 }
 
 Array in_broadcast(py::handle h, const char* name, const Array& like) {
   const Array given = in(h, name);
-  require_dtype(h, name, like.dtype());
+  const py::object& source = given.source();
+  require_dtype(source, name, like.dtype());
   if (given.same_shape(like)) return given;
-  const auto* a = proxy(h);
+  const auto* a = proxy(source);
   bool fits = a->nd <= like.ndim();
   for (int i = 1; fits && i <= a->nd; ++i) {
-    const index given = a->dimensions[a->nd - i];
-    fits = given == 1 || given == like.shape(like.ndim() - i);
+    const index dim = a->dimensions[a->nd - i];
+    fits = dim == 1 || dim == like.shape(like.ndim() - i);
   }
   if (!fits)
     throw py::value_error(
-        message(name, "a shape that broadcasts to " + shape_text(dims_of(like), like.ndim()), shape_text(h)));
+        message(name, "a shape that broadcasts to " + shape_text(dims_of(like), like.ndim()), shape_text(source)));
   const py::object shape = py::reinterpret_borrow<py::object>(like.object()).attr("shape");
-  return ArrayMaker::input(py::module_::import("numpy").attr("broadcast_to")(h, shape), like.dtype());
+  return ArrayMaker::input(py::module_::import("numpy").attr("broadcast_to")(source, shape), like.dtype());
 }
 
 bool is_float(py::handle h) {
@@ -263,14 +275,15 @@ bool is_float(py::handle h) {
 }
 
 Array integers(py::handle h, const char* name, const std::vector<index>& shape) {
-  if (!is_array(h) || type_num(h) < npy::NPY_BYTE_ || type_num(h) > npy::NPY_ULONGLONG_)
-    refuse_type(h, name, "an integer dtype");
+  py::object given = as_array(h, name);
+  if (!is_array(given) || type_num(given) < npy::NPY_BYTE_ || type_num(given) > npy::NPY_ULONGLONG_)
+    refuse_type(given, name, "an integer dtype");
   const std::vector<Py_ssize_t> dims(shape.begin(), shape.end());
-  require_shape(h, name, dims.data(), static_cast<int>(dims.size()));
-  const bool is_int64 = type_num(h) == npy::NPY_INT64_ && native(h);
-  if (is_int64) return ArrayMaker::input(h, Dtype::i64);
-  const Array copy = ArrayMaker::copy(h, Dtype::i64);
-  const bool wraps = type_num(h) == npy::NPY_ULONG_ || type_num(h) == npy::NPY_ULONGLONG_;
+  require_shape(given, name, dims.data(), static_cast<int>(dims.size()));
+  const int num = type_num(given);
+  if (num == npy::NPY_INT64_ && native(given)) return ArrayMaker::input(std::move(given), Dtype::i64);
+  const Array copy = ArrayMaker::copy(std::move(given), Dtype::i64);
+  const bool wraps = num == npy::NPY_ULONG_ || num == npy::NPY_ULONGLONG_;
   const index* const values = copy.data<index>();
   if (wraps && std::any_of(values, values + copy.size(), [](index value) { return value < 0; }))
     throw py::value_error(message(name, "integers below 2**63", "larger ones"));
@@ -278,7 +291,9 @@ Array integers(py::handle h, const char* name, const std::vector<index>& shape) 
 }
 
 Array integers(py::handle h, const char* name) {
-  return integers(h, name, {is_array(h) && proxy(h)->nd > 0 ? static_cast<index>(proxy(h)->dimensions[0]) : 0});
+  const py::object given = as_array(h, name);
+  const bool some = is_array(given) && proxy(given)->nd > 0;
+  return integers(given, name, {some ? static_cast<index>(proxy(given)->dimensions[0]) : 0});
 }
 
 Array update(py::handle h, const char* name) {
@@ -342,6 +357,10 @@ std::optional<Array> maybe_update_vec(py::handle h, const char* name, index n) {
 
 py::object object_or_none(const std::optional<Array>& a) {
   return a ? a->object() : py::none();
+}
+
+py::object source_or_none(const std::optional<Array>& a) {
+  return a ? a->source() : py::none();
 }
 
 Shape shape_of(const Array& a) {

@@ -1,5 +1,6 @@
 // NumPy arrays as arguments: each is checked once, here, and every message names the argument, what was
 // expected and what came. TypeError for what is not an array or has the wrong dtype, ValueError for the rest.
+// Inputs may be arrays of other libraries (fastnn/_convert.py); what is written is a NumPy array.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -37,6 +38,8 @@ class Array {
   index size() const { return size_; }
   std::size_t nbytes() const { return static_cast<std::size_t>(size_) * (is_f32() ? 4 : 8); }
   const py::object& object() const { return object_; }
+  // The argument itself, of whatever layout; of another library's array the NumPy array that stands for it.
+  const py::object& source() const { return copied_ ? source_ : object_; }
   bool same_shape(const Array& other) const;
   // The memory the caller's argument occupies, which for a strided input is not this copy's.
   const char* low() const { return low_; }
@@ -45,7 +48,7 @@ class Array {
 
  private:
   friend struct ArrayMaker;
-  py::object object_;
+  py::object object_, source_;
   void* data_ = nullptr;
   const Py_ssize_t* dims_ = nullptr;
   index size_ = 0;
@@ -65,6 +68,10 @@ struct Shape {
   index dims[kMost];
 };
 Shape shape_of(const Array& a);
+
+// The argument where it is a NumPy array, or the NumPy array that stands for that of another library; what is no array
+// comes back as it is.
+py::object as_array(py::handle h, const char* name);
 
 // Inputs: read-only is fine, any layout (a strided one is copied once).
 Array in(py::handle h, const char* name);
@@ -101,8 +108,9 @@ T* data_or_null(const std::optional<Array>& a) {
 }
 // Whether memory of the two overlaps.
 bool overlap(const Array& a, const Array& b);
-// None for an absent array, as a return value.
+// None for an absent array, as a return value and among what is kept.
 py::object object_or_none(const std::optional<Array>& a);
+py::object source_or_none(const std::optional<Array>& a);
 
 // ValueError when the memory of the two overlaps; exact_ok lets the very same elements pass (in place).
 void refuse_overlap(const Array& written, const char* written_name, const Array& other, const char* other_name,

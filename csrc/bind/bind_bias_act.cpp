@@ -65,8 +65,8 @@ py::object bias_act_(const Arguments& a) {
   const py::object object = new_saved(kBiasAct, copies_bias ? bias->nbytes() : 0);
   Saved& saved = saved_in(object);
   if (keeps_input) {
-    keep(saved, 0, a[x_]);
-    keep(saved, 1, a[residual_]);
+    keep(saved, 0, x.source());
+    keep(saved, 1, source_or_none(residual));
   } else if (keeps_output) {
     keep(saved, 0, y.object());
   }
@@ -104,7 +104,7 @@ py::object bias_act_backward_(const Arguments& a) {
                                            n.kept_is_output, n.tail.epilogue<T>(data_or_null<T>(residual)),
                                            data_or_null<T>(dx), data_or_null<T>(dbias)});
     });
-  const py::object gradient = passes ? py::reinterpret_borrow<py::object>(a[dy_]) : dx->object();
+  const py::object gradient = passes ? dy.source() : dx->object();
   const py::object sums = object_or_none(dbias);
   return n.has_residual ? tuple_of(gradient, sums, gradient) : tuple_of(gradient, sums);
 }

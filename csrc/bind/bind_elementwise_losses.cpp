@@ -16,7 +16,7 @@ std::optional<Array> entries_in(const Arguments& a, int place, const Array& inpu
   const bool repeats = given.size() == 1 || (given.ndim() == 1 && input.ndim() > 1 && given.size() > 1 &&
                                              given.size() == input.shape(input.ndim() - 1));
   if (repeats && given.dtype() == input.dtype() && given.ndim() <= input.ndim()) return given;
-  return in_broadcast(a[place], name, input);
+  return in_broadcast(given.source(), name, input);
 }
 
 template <class T>

@@ -43,7 +43,7 @@ py::object hierarchical_softmax_(const Arguments& a) {
   const index samples = h.shape(0), features = h.shape(1);
   const Array bias = in(a[bias_], "bias");
   const index node_count = bias.size();
-  const Array bias_row = vec(a[bias_], "bias", node_count, h);
+  const Array bias_row = vec(bias.source(), "bias", node_count, h);
   const Array weight = in(a[weight_], "weight", Shape{2, h.dtype(), node_count * features, {node_count, features}});
   const Array offsets = integers(a[path_offsets_], "path_offsets");
   const Array nodes = integers(a[path_nodes_], "path_nodes");

@@ -224,8 +224,8 @@ py::object train(const Arguments& a, const NormInputs& inputs, TailArgs& tail, d
     throw py::value_error("x: expected finite batch statistics, got infinity or NaN in channel " + std::to_string(bad) +
                           "; nonfinite='skip' or 'allow' goes on");
   }
-  keep(saved, 0, a[x_]);
-  keep(saved, 1, a[residual_]);
+  keep(saved, 0, inputs.x.source());
+  keep(saved, 1, source_or_none(inputs.residual));
   const auto copy = [](unsigned char* to, const std::optional<Array>& from) {
     if (from) std::memcpy(to, from->raw(), from->nbytes());
   };
@@ -277,7 +277,7 @@ py::object batch_norm_backward_(const Arguments& a) {
         n.tail.epilogue<T>(passes ? nullptr : data_or_null<T>(residual)), dx.data<T>(), dweight.data<T>(),
         dbias.data<T>(), data_or_null<T>(dresidual), data_or_null<T>(dpre_bias), n.frozen});
   });
-  const py::object through = passes ? py::reinterpret_borrow<py::object>(a[dy_]) : object_or_none(dresidual);
+  const py::object through = passes ? dy.source() : object_or_none(dresidual);
   if (n.has_residual && n.has_pre_bias)
     return tuple_of(dx.object(), dweight.object(), dbias.object(), through, dpre_bias->object());
   if (n.has_residual) return tuple_of(dx.object(), dweight.object(), dbias.object(), through);

@@ -161,7 +161,7 @@ class Step {
     for (std::size_t i = 0; i < count_; ++i) {
       try {
         arrays_.push_back(check(items[i], name, i));
-      } catch (const py::builtin_exception&) {
+      } catch (const std::exception&) {
         check(items[i], indexed(name, i).c_str(), i);  // fails again, with the whole name
         throw;
       }

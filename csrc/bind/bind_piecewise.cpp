@@ -25,7 +25,7 @@ struct Slopes {
 
   Slopes(const Array& x, py::handle given, index channel_axis) : view{1, 1, x.size()}, weight(in(given, "weight")) {
     if (weight.ndim() != 1 || weight.size() != 1) view = view_of(x, normalise_axis(x, "x", channel_axis));
-    weight = vec(given, "weight", view.channels, x);
+    weight = vec(weight.source(), "weight", view.channels, x);
   }
 };
 

@@ -111,8 +111,8 @@ py::object forward(const Arguments& a, const Places& p, const SavedKind& kind, c
   const Block block(saved, numbers, item);
   const Draw draw(a, p.rng, numbers.tail);
   by_dtype(x, [&](auto t) { compute<decltype(t)>(numbers, x, weight, bias, residual, eps, block, y); });
-  keep(saved, 0, a[0]);
-  keep(saved, 1, a[p.residual]);
+  keep(saved, 0, x.source());
+  keep(saved, 1, source_or_none(residual));
   if (weight) std::memcpy(block.weight, weight->raw(), weight->nbytes());
   if (bias) std::memcpy(block.bias, bias->raw(), bias->nbytes());
   numbers_of<SampleNormNumbers>(saved) = numbers;
@@ -160,7 +160,7 @@ py::object backward(const Arguments& a, const SavedKind& kind, bool biased) {
   std::optional<Array> dresidual;
   if (n.has_residual && !passes) dresidual = empty_like(x);
   by_dtype(x, [&](auto t) { compute_gradient<decltype(t)>(n, saved, dy, x, residual, dx, dweight, dbias, dresidual); });
-  const py::object through = passes ? py::reinterpret_borrow<py::object>(a[dy_]) : object_or_none(dresidual);
+  const py::object through = passes ? dy.source() : object_or_none(dresidual);
   if (n.has_residual && biased) return tuple_of(dx.object(), dweight.object(), dbias.object(), through);
   if (n.has_residual) return tuple_of(dx.object(), dweight.object(), through);
   if (biased) return tuple_of(dx.object(), dweight.object(), dbias.object());

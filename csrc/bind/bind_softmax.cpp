@@ -58,10 +58,11 @@ class ClassLossArgs {
         reduction_(reduction_in(a, reduction_place)) {
     for (int d = 0; d < input.ndim(); ++d)
       if (d != 1) lines_.push_back(input.shape(d));
-    if (or_probabilities && is_float(a[labels_]))
-      take_probabilities(a);
+    const py::object labels = as_array(a[labels_], a.name(labels_));
+    if (or_probabilities && is_float(labels))
+      take_probabilities(a, labels);
     else
-      take_labels(a);
+      take_labels(a, labels);
     dinput_ = out(a[out_], a.name(out_), input);
     refuse_overlap(dinput_, a.name(out_), input, a.name(input_), true);
     refuse_overlap(dinput_, a.name(out_), targets_, a.name(labels_), false);
@@ -97,13 +98,13 @@ class ClassLossArgs {
                           std::to_string(input.ndim()) + " dimensions");
   }
 
-  void take_labels(const Arguments& a) {
-    targets_ = integers(a[labels_], a.name(labels_), lines_);
+  void take_labels(const Arguments& a, py::handle labels) {
+    targets_ = integers(labels, a.name(labels_), lines_);
     ignored_ = ignored_labels(a, labels_, targets_.data<index>(), targets_.size(), input.shape(1), index_);
   }
 
-  void take_probabilities(const Arguments& a) {
-    targets_ = in(a[labels_], a.name(labels_), input);
+  void take_probabilities(const Arguments& a, py::handle probabilities) {
+    targets_ = in(probabilities, a.name(labels_), input);
     if (index_ >= 0)
       throw py::value_error(std::string(a.name(ignore_index_)) +
                             ": expected a negative number where labels are probabilities, got " +

@@ -222,7 +222,7 @@ py::object avg_pool2d_backward_(const Arguments& a) {
   w.height = size.h;
   w.width = size.w;
   set_pooling(w, "input_size", a, kernel_size_, stride_, padding_);
-  const Array dy = in(a[dy_], "dy", shape_of(output_shape(w), given.dtype()));
+  const Array dy = in(given.source(), "dy", shape_of(output_shape(w), given.dtype()));
   return computed(dy, "dy", out(a[out_], "out", input_shape(w), dy.dtype()),
                   [&](auto* from, auto* to) { avg_pool_gradient(w, from, to, padding); });
 }

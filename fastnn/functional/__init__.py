@@ -1,7 +1,8 @@
 """The ops as functions on NumPy arrays: forward, and `<op>_backward`.
 
-Arrays are float32 or float64.  Inputs may be strided or read-only; `out` must be C-contiguous.  Producers
-(`bias_act`, the norms, `dropout`, `maxout`, `conv2d`, `max_pool2d`) return ``(y, saved)``; losses return
+Arrays are float32 or float64.  Inputs may be strided or read-only; anything on the CPU that has the buffer protocol,
+DLPack or ``__array__`` is one.  `out` must be a C-contiguous NumPy array.  Producers (`bias_act`, the norms,
+`dropout`, `maxout`, `conv2d`, `max_pool2d`) return ``(y, saved)``; losses return
 ``(loss, gradient)``.  The steps of the optimizers (`adam_step`) are those of `fastnn.optim`.  `fastnn.reference` has
 the same functions in plain NumPy.
 

@@ -23,8 +23,10 @@ COLUMN_BYTES = 4 << 20
 """Of the columns of the samples that are taken together: they are to stay in the cache."""
 
 
-def _check_out(out: Array, shape: tuple[int, ...], inputs: dict[str, Array]) -> Array:
+def _check_out(out: Any, shape: tuple[int, ...], inputs: dict[str, Array]) -> Array:
     """`out`, if results can be written into it."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected a numpy array, got {type(out).__name__}")
     check_like("out", out, shape, next(iter(inputs.values())).dtype)
     if not (out.flags.c_contiguous and out.flags.writeable):
         raise ValueError("out: expected a writeable C-contiguous array, got another one")
@@ -125,7 +127,6 @@ def _convolution(
     x: Array, weight: Array, stride: Pair, padding: Pair, dilation: Pair, channel_axis: int
 ) -> _Convolution:
     for name, array in (("x", x), ("weight", weight)):
-        check_array(name, array)
         if array.dtype not in (np.float32, np.float64) or array.dtype != x.dtype:
             raise TypeError(f"{name}: expected {'float32 or float64' if name == 'x' else x.dtype}, got {array.dtype}")
     check_image_axis(channel_axis)
@@ -187,12 +188,12 @@ def conv2d(
     ValueError
         For wrong shapes, sizes out of range, a window that is larger than the padded image, or an unsuitable `out`.
     """
+    x, weight = check_array("x", x), check_array("weight", weight)
     convolution = _convolution(x, weight, stride, padding, dilation, channel_axis)
     outputs = len(weight)
     shape, inputs = convolution.shape(outputs, convolution.places), {"x": x, "weight": weight}
     if bias is not None:
-        check_like("bias", bias, (outputs,), x.dtype)
-        inputs["bias"] = bias
+        inputs["bias"] = bias = check_like("bias", bias, (outputs,), x.dtype)
     y = empty(shape, x.dtype) if out is None else _check_out(out, shape, inputs)
     matrix = convolution.matrix()
     for chunk in convolution.chunks(x.itemsize):
@@ -238,7 +239,7 @@ def conv2d_backward(
     x, convolution = saved.x, saved.convolution
     weight, taps = convolution.weight, convolution.taps
     outputs = len(weight)
-    check_like("dy", dy, convolution.shape(outputs, convolution.places), x.dtype)
+    dy = check_like("dy", dy, convolution.shape(outputs, convolution.places), x.dtype)
     dx = None
     if need_dx:
         dx = empty(x.shape, x.dtype) if out is None else _check_out(out, x.shape, {"dy": dy, "x": x, "weight": weight})

@@ -167,12 +167,13 @@ class HierarchicalSoftmax(Module):
             parameter.set_grad(grad, accumulate)
         return dh  # type: ignore[no-any-return]
 
-    def _check(self, h: NDArray[Any]) -> None:
-        check_array("h", h)
+    def _check(self, h: NDArray[Any]) -> NDArray[Any]:
+        h = check_array("h", h)
         if h.dtype != self.weight.data.dtype:
             raise TypeError(f"h: expected {self.weight.data.dtype}, the dtype of weight, got {h.dtype}")
         if h.ndim != 2 or h.shape[1] != self.in_features:
             raise ValueError(f"h: expected shape (N, {self.in_features}), got {h.shape}")
+        return h
 
     def log_prob(self, h: NDArray[Any]) -> NDArray[Any]:
         """Logarithms of the probabilities of all classes, (N, C): costs what all classes cost.
@@ -181,7 +182,7 @@ class HierarchicalSoftmax(Module):
         ----------
         h : (N, in_features) array
         """
-        self._check(h)
+        h = self._check(h)
         t = self._tree
         z = h @ self.weight.data.T + self.bias.data
         sides = _backend.ops.logsigmoid(-z), _backend.ops.logsigmoid(z)
@@ -206,7 +207,7 @@ class HierarchicalSoftmax(Module):
         if not greedy:
             likeliest: NDArray[np.int64] = self.log_prob(h).argmax(axis=1)
             return likeliest
-        self._check(h)
+        h = self._check(h)
         weight, bias, found = self.weight.data, self.bias.data, np.empty(len(h), np.int64)
         active, node = np.arange(len(h)), np.zeros(len(h), np.int64)
         while active.size:

@@ -73,7 +73,7 @@ class Linear(Product):
 
     def _product(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
         """x @ weight.T as a new array."""
-        check_array("x", x)
+        x = check_array("x", x)
         if x.dtype != weight.dtype:
             raise TypeError(f"x: expected {weight.dtype}, the dtype of weight, got {x.dtype}")
         if not x.ndim or x.shape[-1] != self.in_features:

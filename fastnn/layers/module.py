@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import _core
+from fastnn._convert import as_array
 from fastnn._state import check_state
 from fastnn.init import Init, Rng, numpy_generator
 
@@ -161,7 +162,7 @@ class Module:
         saved
             To be passed to `backward`; None in eval mode.
         """
-        y, saved = self._forward(x, self.training)
+        y, saved = self._forward(as_array("x", x), self.training)
         return y, saved if self.training else None
 
     def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -173,19 +174,19 @@ class Module:
             In training mode, if the last call still waits for its `backward`.
         """
         if not self.training:
-            return self._forward(x, False)[0]
+            return self._forward(as_array("x", x), False)[0]
         if self._pending is not _NOTHING:
             raise RuntimeError(
                 "expected backward(dy) before the next training call, which would overwrite what it needs; "
                 "use y, saved = net.forward(x) to hold several passes open, or net.predict(x) for inference "
                 "(net.train() forgets the open pass)"
             )
-        y, self._pending = self._forward(x, True)
+        y, self._pending = self._forward(as_array("x", x), True)
         return y
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """Output in eval mode, whatever the mode is; nothing is kept."""
-        return self._forward(x, False)[0]
+        return self._forward(as_array("x", x), False)[0]
 
     def mc_predict(self, x: NDArray[Any], samples: int = 100) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation of outputs with dropout on, whatever the mode is.
@@ -248,6 +249,7 @@ class Module:
         RuntimeError
             If nothing was kept: no training call came before, or the pass ran in eval mode.
         """
+        dy = as_array("dy", dy)
         if saved is _NOTHING:
             if self._pending is _NOTHING:
                 raise RuntimeError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._checks import check_index
+from fastnn._convert import as_array
 from fastnn.layers.module import Module
 from fastnn.layers.norm import BatchNorm
 
@@ -20,6 +21,7 @@ def mc_predict(net: Module, x: NDArray[Any], samples: int) -> tuple[NDArray[Any]
     """See `Module.mc_predict`."""
     if check_index("samples", samples) < 1:
         raise ValueError(f"samples: expected at least 1, got {samples}")
+    x = as_array("x", x)
     with _stochastic(net):
         y = net._forward(x, True)[0]
         mean, m2 = y.astype(np.float64), np.zeros(y.shape)

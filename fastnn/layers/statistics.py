@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import _backend
+from fastnn._convert import as_array
 from fastnn.layers.module import Module
 from fastnn.layers.norm import BatchNorm, Observer
 
@@ -131,7 +132,7 @@ def _observe(
         for layer in layers:
             layer._observer = observer(layer)
         for batch in batches:
-            x = batch[0] if isinstance(batch, (tuple, list)) else batch
+            x = as_array("batches", batch[0] if isinstance(batch, (tuple, list)) else batch)
             with suppress(_Reached):
                 net._forward(x, False)
             samples += len(x)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._convert import as_array
 from fastnn.layers.chain import Chain
 from fastnn.layers.module import Module, Saved
 
@@ -83,6 +84,7 @@ class Summary:
 
 def summarize(net: Module, steps: Sequence[Module | Chain], x: NDArray[Any] | tuple[int, ...]) -> Summary:
     """Run one training pass of `steps`, the steps of `net`, and describe it; the state of `net` is put back."""
+    x = as_array("x", x)
     if not isinstance(x, np.ndarray):
         dtype = next((parameter.data.dtype for _, parameter in net.named_parameters()), np.dtype(np.float32))
         x = np.zeros(x, dtype)

@@ -2,8 +2,8 @@
 
 Written to be read beside the formulas, and to be right rather than fast.  It is generic over float32, float64
 and numpy.longdouble: tests run it in a type wider than the kernel's.  Sums and statistics are formed in
-float64 or wider. Random masks are the kernels' masks bit for bit.  It checks no arguments;
-`fastnn.functional` does.
+float64 or wider. Random masks are the kernels' masks bit for bit.  Arrays of other libraries are taken as
+`fastnn.functional` takes them; apart from that it checks no arguments.
 
 `Saved` objects of this module are its own: hand them only to the backward functions here.
 """
@@ -11,8 +11,10 @@ float64 or wider. Random masks are the kernels' masks bit for bit.  It checks no
 # ruff: noqa: F403 (each module lists what it exports)
 
 from importlib import import_module as _import_module
+from inspect import isfunction as _isfunction
 
 from fastnn._aliases import add_aliases as _add_aliases
+from fastnn._convert import taking_arrays as _taking_arrays
 from fastnn.reference.activations import *
 from fastnn.reference.base import Saved
 from fastnn.reference.elementwise_losses import *
@@ -50,4 +52,5 @@ _FAMILIES = (
 
 __all__ = ["Saved"]
 __all__ += [name for family in _FAMILIES for name in _import_module(f"fastnn.reference.{family}").__all__]
+globals().update({name: _taking_arrays(globals()[name]) for name in __all__ if _isfunction(globals()[name])})
 __all__ += _add_aliases(globals())

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastnn import optim
+from fastnn._convert import as_array
 from fastnn.reference.base import Array, wide
 
 __all__ = [
@@ -511,6 +512,7 @@ def optimizer_step(
     stats: bool,
 ) -> Any:
     """What the native call of that name does, with the options of each group instead of numbers."""
+    grads = [as_array(f"grads[{i}]", grad) for i, grad in enumerate(grads)]
     for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
         if not isinstance(grad, np.ndarray) or grad.dtype != param.dtype:
             raise TypeError(f"grads[{i}]: expected {param.dtype}, got {getattr(grad, 'dtype', type(grad).__name__)}")

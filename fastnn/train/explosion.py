@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._convert import as_array
 from fastnn.layers.module import Module
 from fastnn.layers.watch import watch
 
@@ -58,7 +59,7 @@ def output_scales(net: Module, x: NDArray[Any]) -> dict[str, float]:
     state = net.state_dict()
     try:
         with watch(net, see), np.errstate(all="ignore"), suppress(ValueError):
-            net._forward(x, True)
+            net._forward(as_array("x", x), True)
     finally:
         net.load_state_dict(state)
     return scales

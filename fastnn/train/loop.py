@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._checks import check_array, check_number, check_size
+from fastnn._convert import as_array
 from fastnn.layers.module import _NOTHING, Module
 from fastnn.losses import Loss
 from fastnn.optim import Optimizer
@@ -79,6 +80,7 @@ def evaluate(
     TypeError, ValueError
         For what are not arrays, or not as many targets as inputs.
     """
+    x, y = as_array("x", x), as_array("y", y)
     _check_data("y", x, y)
     check_size("batch_size", batch_size)
     chosen = _metrics_for(y, metrics)
@@ -182,6 +184,7 @@ def fit(
     --------
     >>> run = fit(net, CrossEntropyLoss(), opt, x, labels, epochs=20, validation=(x_val, labels_val))
     """
+    x, y = as_array("x", x), as_array("y", y)
     callbacks = list(callbacks)
     samples, steps_per_epoch = _check(net, loss_fn, x, y, epochs, batch_size, validation, drop_last)
     _check_options(callbacks, checkpoint, checkpoint_steps, explosion, seed)
