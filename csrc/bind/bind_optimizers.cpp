@@ -16,8 +16,8 @@ std::string indexed(const char* name, std::size_t i) {
   return std::string(name) + "[" + std::to_string(i) + "]";
 }
 
-// The items of a list or tuple as they are, of another sequence as a list. Where no GIL keeps other threads from changing
-// a list meanwhile, always as a tuple.
+// The items of a list or tuple as they are, of another sequence as a list. Where no GIL keeps other threads from
+// changing a list meanwhile, always as a tuple.
 PyObject* items_of(PyObject* sequence) {
 #ifdef Py_GIL_DISABLED
   return PySequence_Tuple(sequence);
