@@ -57,7 +57,7 @@ def test_metadata() -> None:
     assert metadata["Name"] == "fastnn-kernels"
     assert metadata["Version"] == fastnn.__version__
     assert metadata["Requires-Python"] == ">=3.10"
-    assert set(metadata.get_all("Provides-Extra") or []) == {"test", "dev", "bench", "sklearn"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"test", "dev", "bench", "sklearn", "docs", "monitor"}
 
 
 def test_every_public_name_is_there() -> None:
