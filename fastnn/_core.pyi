@@ -58,6 +58,8 @@ class GeneratorState:
     seed: int
     position: int
 
+    def _reserve(self, n: int, /) -> int: ...
+
 class Saved:
     """What a forward pass keeps for its backward pass: arrays by reference, and small ones of its own."""
 

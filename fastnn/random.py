@@ -68,7 +68,8 @@ def _uint64(value: Any, name: str) -> int:
 class Generator(_core.GeneratorState):
     """Source of random streams: each `draw` hands out the next stream position of one seed.
 
-    Give every thread its own generator (with its own seed): a draw is not atomic.
+    Threads may share a generator: no position is handed out twice.  Which thread gets which is a matter of timing, so
+    give each a generator of its own, with its own seed, where results are to be repeated.
 
     Parameters
     ----------
@@ -94,9 +95,7 @@ class Generator(_core.GeneratorState):
 
     def draw(self, n: int = 1) -> tuple[int, int]:
         """Reserve `n` consecutive stream positions; return the seed and the first of them."""
-        position = self.position
-        self.position = (position + n) & 0xFFFF_FFFF_FFFF_FFFF
-        return self.seed, position
+        return self.seed, self._reserve(n)
 
     def normal(
         self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32, *, mean: float = 0.0, std: float = 1.0

@@ -35,7 +35,7 @@ from fastnn.functional.activations import ACTIVATIONS, resolve
 from fastnn.kernels import __pyx_capi__
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLE = ROOT / "examples" / "cython_loop"
+EXAMPLES = ROOT / "examples"
 PACKAGE = Path(fastnn.__file__).parent
 DECLARATIONS = PACKAGE / "kernels.pxd"
 HEADER = Path(fastnn.get_include()) / "fastnn.h"
@@ -684,16 +684,25 @@ def test_cython_module_for_another_signature_is_refused(cython_module, run_pytho
 
 
 @pytest.fixture(scope="session")
-def example(compile_module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """examples/cython_loop, built by its own setup.py against the fastnn that is being tested."""
+def build_example(compile_module, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Build a directory of examples/ by its own setup.py against the fastnn that is being tested."""
     require_cython()
-    directory = tmp_path_factory.mktemp("example") / "cython_loop"
-    shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("build", "*.so", "*.c", "__pycache__"))
-    done = subprocess.run(
-        [sys.executable, "setup.py", "build_ext", "--inplace"], cwd=directory, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return directory
+
+    def build(name: str) -> Path:
+        directory = tmp_path_factory.mktemp("example") / name
+        ignored = shutil.ignore_patterns("build", "*.so", "*.c", "*_api.h", "__pycache__")
+        shutil.copytree(EXAMPLES / name, directory, ignore=ignored)
+        command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return directory
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def example(build_example: Callable[[str], Path]) -> Path:
+    return build_example("cython_loop")
 
 
 def test_cython_loop_trains_with_the_bits_of_python_calls(example: Path, run_python) -> None:
@@ -727,3 +736,58 @@ assert bits[0] == bits[1]
     if not _core.config()["openmp"]:
         pytest.skip("built without OpenMP")
     assert run_python(script, env=searching(example)).stdout.splitlines() == ["1 2", "2 1"]
+
+
+# ---------------------------------------------------------------------------------------------- numba and SciPy
+
+
+def test_numba_compiles_calls_of_the_kernels(run_python) -> None:
+    pytest.importorskip("numba")
+    script = """
+import ctypes
+import numpy as np
+import fastnn.functional as F
+from numba import njit
+from numba.extending import get_cython_function_address
+
+address = get_cython_function_address("fastnn.kernels", "channel_sum_f32")
+arguments = [ctypes.c_size_t] * 2 + [ctypes.c_int64] * 3
+channel_sum = ctypes.CFUNCTYPE(ctypes.c_int, *arguments)(address)
+
+@njit
+def sums_of(x):
+    sums = np.empty(x.shape[1], x.dtype)
+    return channel_sum(x.ctypes.data, sums.ctypes.data, x.shape[0], x.shape[1], 1), sums
+
+x = np.random.default_rng(0).standard_normal((1000, 37), dtype=np.float32)
+status, sums = sums_of(x)
+assert status == 0
+assert sums.tobytes() == F.channel_sum(x).tobytes()
+"""
+    run_python(script)
+
+
+def test_numba_loop_learns(run_python) -> None:
+    pytest.importorskip("numba")
+    pytest.importorskip("scipy")
+    shown = run_python((EXAMPLES / "numba_loop.py").read_text()).stdout
+    accuracy = re.search(r"test accuracy (0\.\d+)", shown)
+    assert accuracy is not None and float(accuracy[1]) > 0.93
+
+
+def test_scipy_takes_every_capsule() -> None:
+    scipy = pytest.importorskip("scipy")
+    import fastnn.kernels
+
+    for name, capsule in __pyx_capi__.items():
+        callable_ = scipy.LowLevelCallable.from_cython(fastnn.kernels, name)
+        assert callable_.signature == signature_of(capsule)
+
+
+def test_scipy_integrates_activations(build_example: Callable[[str], Path], run_python) -> None:
+    pytest.importorskip("scipy")
+    shown = run_python("import gains\ngains.main()", env=searching(build_example("scipy_integral"))).stdout
+    rows = [line.split() for line in shown.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["relu", "gelu", "silu", "mish", "softsign", "leaky_relu"]
+    for name, integrated, expected in rows:
+        assert float(integrated) == pytest.approx(float(expected), abs=1e-6), name

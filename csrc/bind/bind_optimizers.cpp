@@ -16,10 +16,19 @@ std::string indexed(const char* name, std::size_t i) {
   return std::string(name) + "[" + std::to_string(i) + "]";
 }
 
-// The items of a list or tuple as they are, of another sequence as a list.
+// The items of a list or tuple as they are, of another sequence as a list. Where no GIL keeps other threads from
+// changing a list meanwhile, always as a tuple.
+PyObject* items_of(PyObject* sequence) {
+#ifdef Py_GIL_DISABLED
+  return PySequence_Tuple(sequence);
+#else
+  return PySequence_Fast(sequence, "");
+#endif
+}
+
 class Items {
  public:
-  Items(py::handle h, const char* name) : items_(py::reinterpret_steal<py::object>(PySequence_Fast(h.ptr(), ""))) {
+  Items(py::handle h, const char* name) : items_(py::reinterpret_steal<py::object>(items_of(h.ptr()))) {
     if (items_) return;
     PyErr_Clear();
     throw py::type_error(std::string(name) + ": expected a sequence, got " + Py_TYPE(h.ptr())->tp_name);

@@ -25,7 +25,7 @@ void set_num_threads(int n) {
 // Uninitialised, from the caching allocator where that is worth it. Layers call it for every product.
 py::object empty_(const Arguments& a) {
   enum { shape_, dtype_ };
-  static const py::dtype f32 = py::dtype::of<float>(), f64 = py::dtype::of<double>();
+  const py::dtype f32 = py::dtype::of<float>(), f64 = py::dtype::of<double>();  // NumPy's own objects, not new ones
   py::object wanted = py::reinterpret_borrow<py::object>(a[dtype_]);
   if (!wanted.is(f32) && !wanted.is(f64)) {
     const py::dtype given = py::dtype::from_args(wanted);  // equal, but another object where it was read from a file

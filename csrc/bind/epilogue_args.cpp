@@ -27,6 +27,27 @@ void replace(PyObject*& slot, const py::object& value) {
   Py_XDECREF(old);
 }
 
+template <std::atomic<unsigned long long> Generator::* member>
+PyObject* get(PyObject* self, void*) {
+  return PyLong_FromUnsignedLongLong((reinterpret_cast<Generator*>(self)->*member).load());
+}
+
+template <std::atomic<unsigned long long> Generator::* member>
+int set(PyObject* self, PyObject* value, void*) {
+  const unsigned long long number = value != nullptr ? PyLong_AsUnsignedLongLong(value) : 0;
+  if (value == nullptr) PyErr_SetString(PyExc_TypeError, "the state of a generator cannot be deleted");
+  if (PyErr_Occurred() != nullptr) return -1;
+  (reinterpret_cast<Generator*>(self)->*member).store(number);
+  return 0;
+}
+
+// Hands out n positions; returns the first of them.
+PyObject* reserve(PyObject* self, PyObject* n) {
+  const unsigned long long count = PyLong_AsUnsignedLongLong(n);
+  if (PyErr_Occurred() != nullptr) return nullptr;
+  return PyLong_FromUnsignedLongLong(reinterpret_cast<Generator*>(self)->position.fetch_add(count));
+}
+
 }  // namespace
 
 const Spec* spec_in(const Arguments& a, int place) {
@@ -39,8 +60,7 @@ const Spec* spec_in(const Arguments& a, int place) {
     if (PyErr_Occurred()) throw py::error_already_set();
   }
   std::string names;
-  for (const auto& item : py::reinterpret_borrow<py::dict>(specs_by_name))
-    names += std::string(py::repr(item.first)) + ", ";
+  for (const auto& known : py::list(py::handle(specs_by_name))) names += std::string(py::repr(known)) + ", ";
   throw py::value_error(std::string(a.name(place)) + ": expected None, " + names + "or a spec from fastnn.act, got " +
                         std::string(py::repr(py::handle(value))));
 }
@@ -85,7 +105,8 @@ Draw::Draw(const Arguments& a, int rng, TailArgs& tail) {
 }
 
 void Draw::undo() const {
-  if (generator_ != nullptr && generator_->position == position_ + 1) generator_->position = position_;
+  unsigned long long next = position_ + 1;
+  if (generator_ != nullptr) generator_->position.compare_exchange_strong(next, position_);
 }
 
 void bind_epilogue(py::module_& m) {
@@ -101,11 +122,14 @@ void bind_epilogue(py::module_& m) {
                              spec_slots};
   spec_type = base_type(m, "Spec", spec);
 
-  static PyMemberDef generator_members[] = {
-      {const_cast<char*>("seed"), T_ULONGLONG, offsetof(Generator, seed), 0, nullptr},
-      {const_cast<char*>("position"), T_ULONGLONG, offsetof(Generator, position), 0, nullptr},
-      {nullptr, 0, 0, 0, nullptr}};
-  static PyType_Slot generator_slots[] = {{Py_tp_members, generator_members}, {0, nullptr}};
+  static PyGetSetDef generator_numbers[] = {
+      {"seed", get<&Generator::seed>, set<&Generator::seed>, nullptr, nullptr},
+      {"position", get<&Generator::position>, set<&Generator::position>, nullptr, nullptr},
+      {nullptr, nullptr, nullptr, nullptr, nullptr}};
+  static PyMethodDef generator_methods[] = {{"_reserve", reserve, METH_O, "Hands out `n` positions."},
+                                            {nullptr, nullptr, 0, nullptr}};
+  static PyType_Slot generator_slots[] = {
+      {Py_tp_getset, generator_numbers}, {Py_tp_methods, generator_methods}, {0, nullptr}};
   static PyType_Spec generator = {"fastnn._core.GeneratorState", sizeof(Generator), 0,
                                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, generator_slots};
   generator_type = base_type(m, "GeneratorState", generator);

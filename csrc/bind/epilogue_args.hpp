@@ -1,6 +1,7 @@
 // The epilogue's arguments, as every producer takes them: the activation's spec, dropout and its random stream.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "../dispatch.hpp"
@@ -17,8 +18,9 @@ struct Spec {
   char from_output, sign_only;
 };
 
+// Threads may share a generator.
 struct Generator {
-  PyObject_HEAD unsigned long long seed, position;
+  PyObject_HEAD std::atomic<unsigned long long> seed, position;
 };
 
 // The argument `activation`: nullptr for None; ValueError for what is neither a name nor a spec.

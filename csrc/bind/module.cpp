@@ -25,8 +25,9 @@ void bind_capsules(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
 }  // namespace fastnn
 
-// A wrong FASTNN_* variable throws here and becomes an ImportError with that message.
-PYBIND11_MODULE(_core, m) {
+// A wrong FASTNN_* variable throws here and becomes an ImportError with that message. The GIL protects nothing in here:
+// docs/threads.md says what does.
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   fastnn::dispatch::initialise();
   fastnn::memory::initialise();
   fastnn::parallel::initialise();
