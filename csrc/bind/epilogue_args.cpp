@@ -60,7 +60,8 @@ const Spec* spec_in(const Arguments& a, int place) {
     if (PyErr_Occurred()) throw py::error_already_set();
   }
   std::string names;
-  for (const auto& known : py::list(py::handle(specs_by_name))) names += std::string(py::repr(known)) + ", ";
+  for (const auto& known : py::list(py::reinterpret_borrow<py::object>(specs_by_name)))
+    names += std::string(py::repr(known)) + ", ";
   throw py::value_error(std::string(a.name(place)) + ": expected None, " + names + "or a spec from fastnn.act, got " +
                         std::string(py::repr(py::handle(value))));
 }
