@@ -742,29 +742,17 @@ assert bits[0] == bits[1]
 
 
 def test_numba_compiles_calls_of_the_kernels(run_python) -> None:
+    """The example of docs/cython.md."""
     pytest.importorskip("numba")
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "cython.md").read_text(), re.M | re.S)
     script = """
-import ctypes
-import numpy as np
 import fastnn.functional as F
-from numba import njit
-from numba.extending import get_cython_function_address
-
-address = get_cython_function_address("fastnn.kernels", "channel_sum_f32")
-arguments = [ctypes.c_size_t] * 2 + [ctypes.c_int64] * 3
-channel_sum = ctypes.CFUNCTYPE(ctypes.c_int, *arguments)(address)
-
-@njit
-def sums_of(x):
-    sums = np.empty(x.shape[1], x.dtype)
-    return channel_sum(x.ctypes.data, sums.ctypes.data, x.shape[0], x.shape[1], 1), sums
-
 x = np.random.default_rng(0).standard_normal((1000, 37), dtype=np.float32)
 status, sums = sums_of(x)
 assert status == 0
 assert sums.tobytes() == F.channel_sum(x).tobytes()
 """
-    run_python(script)
+    run_python(example + script)
 
 
 def test_numba_loop_learns(run_python) -> None:
