@@ -204,9 +204,9 @@ WRONG_TYPES: list[tuple[Callable[[], Any], str]] = [
     ("make", "message"), REFUSED + WRONG_TYPES, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_functions_say_what_is_wrong(make: Callable[[], Any], message: str) -> None:
-    with pytest.raises(TypeError, match=f"^x: expected .*{message}"):
+    with pytest.raises(TypeError, match=f"^x: (expected .*)?{message}"):
         F.relu(make())
-    with pytest.raises(TypeError, match=f"^dy: expected .*{message}"):
+    with pytest.raises(TypeError, match=f"^dy: (expected .*)?{message}"):
         F.relu_backward(make(), ONES)
 
 
@@ -233,7 +233,7 @@ def test_what_is_written_stays_a_numpy_array(form: Callable[[Array], Any]) -> No
     calls = [
         (lambda: F.relu(x, out=form(x)), "out"),
         (lambda: F.batch_norm(x, form(c), c.copy(), training=True), "running_mean"),
-        (lambda: F.sgd_step([form(x)], [x], lr=0.1), r"params\[0\]"),
+        (lambda: F.sgd_step([form(x)], [x], None, lr=0.1), r"params\[0\]"),
         (lambda: fastnn.optim.SGD([form(x)], lr=0.1), r"params\[0\]"),
         (lambda: F.conv2d(np.ones((1, 2, 3, 3), np.float32), np.ones((1, 2, 1, 1), np.float32), out=form(x)), "out"),
     ]

@@ -30,8 +30,12 @@ def _counters(net: Module) -> Iterator[tuple[str, NDArray[Any]]]:
 
 def _random(net: Module) -> set[str]:
     """Names of random positions."""
-    layers = (each for each in net._named_modules() if isinstance(each[1], Stochastic))
-    return {prefix + name for prefix, module in layers for name in Stochastic._state(module)}
+    return {
+        prefix + name
+        for prefix, module in net._named_modules()
+        if isinstance(module, Stochastic)
+        for name in Stochastic._state(module)
+    }
 
 
 def to_torch(net: Module) -> dict[str, NDArray[Any]]:

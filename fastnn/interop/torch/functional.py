@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.autograd.function import once_differentiable
 
 from fastnn._aliases import add_aliases
 from fastnn._convert import as_array
@@ -51,12 +50,11 @@ class _Apply(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # raises where one of them has been written to since
         call = ctx.call
-        if call is None:
-            raise RuntimeError("backward: expected retain_graph=True in the first of several passes, got none")
+        if torch.is_grad_enabled():  # the second derivative would be taken for 0
+            raise RuntimeError(f"{call.op.name}: expected to be differentiated once, got create_graph=True")
+        _ = ctx.saved_tensors  # raises where one of them has been written to since
         if not _keeps_graph():  # what is held goes now, as saved tensors do, not with the graph
             ctx.call = None
         array = array_of("dy", dy)

@@ -55,7 +55,7 @@ class _Tail(torch.nn.Module):
         return {"activation": self.activation, "dropout": dropout, "rng": self.rng}
 
     def extra_repr(self) -> str:
-        text = super().extra_repr()
+        text = str(super().extra_repr())
         if self.activation is not None:
             text += f", activation={self.activation}"
         return text + (f", dropout={self.dropout:g}" if self.dropout else "")
