@@ -147,7 +147,7 @@ def cosine_restarts(lr: float, steps: int, factor: float = 1, end: float = 0.0) 
     As `torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`.
     """
     rate, last, first = _rate("lr", lr), _rate("end", end), _steps("steps", steps)
-    if factor < 1:
+    if not factor >= 1:
         raise ValueError(f"factor: expected a number >= 1, got {factor}")
 
     def schedule(step: int) -> float:
@@ -191,7 +191,7 @@ def one_cycle(
     def schedule(step: int) -> float:
         if step >= end:
             return last
-        if step <= turn:
+        if step < turn:
             return _half_cosine(first, most, step / turn)
         return _half_cosine(most, last, (step - turn) / (end - turn))
 
@@ -240,10 +240,10 @@ def sequence(*parts: tuple[float | Schedule, int] | float | Schedule) -> Schedul
 
 
 @_schedule
-def scaled(schedule: Schedule, factor: float) -> Schedule:
-    """A schedule times `factor`: for a group of parameters that learns more slowly than the others."""
-    gain = _rate("factor", factor)
-    return lambda step: gain * schedule(step)
+def scaled(schedule: float | Schedule, factor: float) -> Schedule:
+    """A schedule or rate times `factor`: for a group of parameters that learns more slowly than the others."""
+    then, gain = _as_schedule(schedule), _rate("factor", factor)
+    return lambda step: gain * then(step)
 
 
 class ReduceOnPlateau:

@@ -143,6 +143,8 @@ STEPS = range(40)
             lambda t: 0.1 if t < 3 else 0.4 - 0.05 * (t - 3) if t < 11 else 0.2,
         ),
         (S.scaled(S.constant(0.3), 0.1), lambda t: 0.03),
+        (S.scaled(0.3, 0.1), lambda t: 0.03),
+        (S.one_cycle(0.3, 2, warm=0.5, end_factor=0.1), lambda t: 0.3 if t < 1 else 0.03),
     ],
 )
 def test_schedules_follow_their_formulas(schedule, formula):
@@ -219,6 +221,7 @@ def test_plateau_state_goes_with_the_optimizer():
         lambda: S.cosine(0.1, 0),
         lambda: S.linear(0.1, 2.5),
         lambda: S.cosine_restarts(0.1, 5, 0.5),
+        lambda: S.cosine_restarts(0.1, 5, math.nan),
         lambda: S.one_cycle(0.1, 10, warm=0),
         lambda: S.ReduceOnPlateau(0.1, factor=1.0),
         lambda: S.ReduceOnPlateau(0.1, mode="least"),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import _backend, _core
+from fastnn._checks import check_number
 from fastnn._core import empty
 from fastnn._state import check_state
 from fastnn.optim._shared import check_not_negative, check_positive, clips_to_unit
@@ -183,7 +184,7 @@ class Optimizer:
         self._clocks = [Clock(0, (1.0,) * len(self._products))]  # the first is that of the optimizer
         self._clock_of = [0] * len(self._arrays)
         self._frozen: set[int] = set()
-        self._averages = [array.copy() for array in self._arrays] if average else None
+        self._averages = [array.copy() for array in self._arrays] if average is not None else None
         self._average_count = 0
         self._swapped = False
         self._regroup()
@@ -194,6 +195,8 @@ class Optimizer:
         check_not_negative("weight_decay", self.weight_decay)
         check_not_negative("l1", self.l1)
         unit = clips_to_unit(self.clip_form)
+        if self.clip_norm is not None:
+            check_number("clip_norm", self.clip_norm)
         if self.clip_norm is not None and not (self.clip_norm > 0 or (unit and self.clip_norm == 0)):
             raise ValueError(f"clip_norm: expected None or a number > 0, got {self.clip_norm}")
         for name in ("clip_value", "max_norm"):
@@ -201,6 +204,8 @@ class Optimizer:
                 check_positive(name, getattr(self, name))
         if self.nonfinite not in ("allow", "error", "skip"):
             raise ValueError(f"nonfinite: expected 'allow', 'error' or 'skip', got {self.nonfinite!r}")
+        if not (self.average is None or isinstance(self.average, (EMA, EqualAverage))):
+            raise TypeError(f"average: expected EMA(...), EqualAverage(...) or None, got {self.average!r}")
         if self.max_norm_of not in ("rows", "columns"):
             raise ValueError(f"max_norm_of: expected 'rows' or 'columns', got {self.max_norm_of!r}")
 
@@ -307,7 +312,11 @@ class Optimizer:
         return arrays if self._active is None else [arrays[i] for i in self._active]
 
     def _rate_now(self, rate: Rate) -> float:
-        return float(rate(self.step_count)) if callable(rate) else rate
+        if not callable(rate):
+            return rate
+        value = rate(self.step_count)
+        check_number("lr", value)
+        return float(value)
 
     def _group_options(self, group: _Options, clock: Clock) -> dict[str, Any]:
         """Arguments of the step of arrays with these options, at this clock."""

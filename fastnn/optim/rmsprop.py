@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from fastnn import _core
+from fastnn._checks import check_number
 from fastnn.optim._base import Clock, Optimizer, Rate
 from fastnn.optim._shared import check_not_negative, clips_to_unit, shared_numbers, step_function
 
@@ -38,6 +39,7 @@ def _numbers(
 
 
 def _check(alpha: float, eps: float, momentum: float) -> None:
+    check_number("alpha", alpha)
     if not 0.0 <= alpha < 1.0:
         raise ValueError(f"alpha: expected a number in [0, 1), got {alpha}")
     check_not_negative("eps", eps)
