@@ -41,10 +41,10 @@ def _ndimage() -> Any:
 
 
 def _check_floats(x: Any) -> Array:
-    x = check_array("x", x)
-    if x.dtype not in (np.float32, np.float64):
-        raise TypeError(f"x: expected float32 or float64, got {x.dtype}")
-    return x
+    array: Array = check_array("x", x)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"x: expected float32 or float64, got {array.dtype}")
+    return array
 
 
 def _check_at_least_zero(name: str, value: Any) -> None:
