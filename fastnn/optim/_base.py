@@ -521,8 +521,8 @@ class Optimizer:
     def averaged(self) -> Iterator[None]:
         """Put the averages in the place of the weights inside the ``with`` block, for inference.
 
-        Running statistics of batch norm belong to the weights that they were taken with: to use the averages, pass data
-        through the network in training mode inside the block, and keep its `state_dict` there.
+        Running statistics of batch norm belong to the weights that they were taken with: to use the averages, call
+        `fastnn.recalibrate` inside the block, and keep the network's `state_dict` there.
 
         Raises
         ------
@@ -593,6 +593,9 @@ class Optimizer:
         """
         apart = [name for name in self._names if f"steps.{name}" in state]
         given = check_state(self._state(apart), state)
+        for name in ("step_count", "lr"):
+            if name in given:
+                check_not_negative(name, given[name].item())
         self.step_count = int(given["step_count"])
         if not callable(self.lr):
             self.lr = float(given["lr"])
