@@ -249,8 +249,8 @@ def scaled(schedule: float | Schedule, factor: float) -> Schedule:
 class ReduceOnPlateau:
     """A rate that shrinks when a metric has stopped to improve, as `torch.optim.lr_scheduler.ReduceLROnPlateau`.
 
-    A schedule with a memory: call `update` with the metric after each epoch.  An optimizer that has it as its `lr`
-    stores its state with its own.
+    A schedule with a memory: call `update` with the metric after each epoch.  An optimizer that has it as its `lr`,
+    or as that of a group, stores its state with its own.
 
     Parameters
     ----------

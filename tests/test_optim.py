@@ -136,6 +136,19 @@ def test_load_names_every_mismatch_and_changes_nothing():
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize(("name", "value"), [("lr", -0.1), ("lr", np.nan), ("step_count", -1)])
+def test_load_refuses_numbers_out_of_range(name, value):
+    opt = Adam(start())
+    state = opt.state_dict()
+    opt.step(gradients(0))
+    before = opt.state_dict()
+    state[name] = np.array(value, state[name].dtype)
+    with pytest.raises(ValueError, match=f"{name}: expected a number >= 0"):
+        opt.load_state_dict(state)
+    after = opt.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
 def bad_gradients():
     a, b = gradients(0)
     return {

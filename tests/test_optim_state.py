@@ -213,6 +213,18 @@ def test_plateau_state_goes_with_the_optimizer():
     assert again.current_lr == opt.current_lr == pytest.approx(0.03)
 
 
+def test_plateau_of_a_group_is_part_of_the_state():
+    def make():
+        plateau = S.ReduceOnPlateau(0.3, patience=0)
+        return plateau, SGD([np.ones(1), np.ones(1)], 0.1, groups={"1": {"lr": plateau}})
+
+    (plateau, opt), (fresh, again) = make(), make()
+    plateau.update(1.0)
+    assert plateau.update(2.0)
+    again.load_state_dict(opt.state_dict())
+    assert fresh(0) == plateau(0) == pytest.approx(0.03)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -181,6 +181,7 @@ class Optimizer:
         self.step_count = 0
         self._check()
         self._tensor_options = self._options_of_all(decay, groups or {})
+        self._group_rates = {pattern: given["lr"] for pattern, given in (groups or {}).items() if "lr" in given}
         self._clocks = [Clock(0, (1.0,) * len(self._products))]  # the first is that of the optimizer
         self._clock_of = [0] * len(self._arrays)
         self._frozen: set[int] = set()
@@ -521,8 +522,8 @@ class Optimizer:
     def averaged(self) -> Iterator[None]:
         """Put the averages in the place of the weights inside the ``with`` block, for inference.
 
-        Running statistics of batch norm belong to the weights that they were taken with: to use the averages, pass data
-        through the network in training mode inside the block, and keep its `state_dict` there.
+        Running statistics of batch norm belong to the weights that they were taken with: to use the averages, call
+        `fastnn.recalibrate` inside the block, and keep the network's `state_dict` there.
 
         Raises
         ------
@@ -553,8 +554,8 @@ class Optimizer:
         state: dict[str, Array] = {"step_count": np.array(self.step_count, np.int64)}
         if not callable(self.lr):
             state["lr"] = np.array(self.lr, np.float64)
-        elif hasattr(self.lr, "state_dict"):
-            state |= {f"lr.{name}": value for name, value in self.lr.state_dict().items()}
+        for prefix, schedule in self._schedules_with_state().items():
+            state |= {f"{prefix}.{name}": value for name, value in schedule.state_dict().items()}
         state |= _arrays_of(self._products, self._clocks[0].products)
         for name in apart:
             clock = self._clocks[self._clock_of[self._names.index(name)]]
@@ -565,6 +566,10 @@ class Optimizer:
         if self._averages is not None:
             state["average_count"] = np.array(self._average_count, np.int64)
         return state
+
+    def _schedules_with_state(self) -> dict[str, Any]:
+        rates = {"lr": self.lr} | {f"group_lr.{pattern}": rate for pattern, rate in self._group_rates.items()}
+        return {prefix: rate for prefix, rate in rates.items() if hasattr(rate, "state_dict")}
 
     def _kinds(self) -> dict[str, list[Array]]:
         """Arrays of the state: for each kind, one per trained array."""
@@ -593,12 +598,14 @@ class Optimizer:
         """
         apart = [name for name in self._names if f"steps.{name}" in state]
         given = check_state(self._state(apart), state)
+        for name in ("step_count", "lr"):
+            if name in given:
+                check_not_negative(name, given[name].item())
         self.step_count = int(given["step_count"])
         if not callable(self.lr):
             self.lr = float(given["lr"])
-        elif hasattr(self.lr, "load_state_dict"):
-            own = {name.removeprefix("lr."): value for name, value in given.items() if name.startswith("lr.")}
-            self.lr.load_state_dict(own)
+        for prefix, schedule in self._schedules_with_state().items():
+            schedule.load_state_dict({name: given[f"{prefix}.{name}"] for name in schedule.state_dict()})
 
         def clock(steps: str, of: str) -> Clock:
             return Clock(int(given[steps]), tuple(float(given[product + of]) for product in self._products))
