@@ -81,10 +81,39 @@ class _Made:
         return f"{self.__name__}({', '.join(arguments)})"
 
 
+class _MadeOfMemory(_Made):
+    """The same of schedules that have a state."""
+
+    def __init__(self, call: partial[Schedule], schedule: Schedule) -> None:
+        super().__init__(call, schedule)
+        self._parts = {str(index): part for index, part in enumerate(_with_memory(call))}
+
+    def update(self, metric: float) -> bool:
+        """Tell all of them; whether one has lowered its rate."""
+        return any([part.update(metric) for part in self._parts.values()])
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Their states, numbered."""
+        return {f"{i}.{name}": value for i, part in self._parts.items() for name, value in part.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        for i, part in self._parts.items():
+            part.load_state_dict({name: state[f"{i}.{name}"] for name in part.state_dict() if f"{i}.{name}" in state})
+
+
+def _with_memory(call: partial[Schedule]) -> list[Any]:
+    """The schedules with a state among the arguments, or in the pairs that are arguments."""
+    arguments = [*call.args, *call.keywords.values()]
+    arguments += [item for each in arguments if isinstance(each, tuple) for item in each]
+    return [each for each in arguments if hasattr(each, "state_dict")]
+
+
 def _schedule(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
     @wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        return _Made(partial(made, *args, **kwargs), make(*args, **kwargs))
+        call = partial(made, *args, **kwargs)
+        return (_MadeOfMemory if _with_memory(call) else _Made)(call, make(*args, **kwargs))
 
     return made
 

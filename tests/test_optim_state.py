@@ -244,6 +244,29 @@ def test_bad_schedules(make):
         make()
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda plateau: schedules.warmup(plateau, 3),
+        lambda plateau: schedules.scaled(plateau, 0.5),
+        lambda plateau: schedules.scaled(schedules.sequence((0.5, 2), plateau), 2.0),
+    ],
+)
+def test_a_plateau_within_another_schedule_is_part_of_the_state(around):
+    def make():
+        return SGD([np.ones(3, np.float32)], around(schedules.ReduceOnPlateau(0.1, patience=0)))
+
+    first, second = make(), make()
+    for _ in range(4):
+        first.step([np.ones(3, np.float32)])
+    for metric in (1.0, 2.0):
+        first.lr.update(metric)
+    second.load_state_dict(first.state_dict())
+    assert second.current_lr() == first.current_lr() < around(0.1)(4)
+    with pytest.raises(ValueError, match="plateau|lr"):
+        second.load_state_dict({name: value for name, value in first.state_dict().items() if "lr" not in name})
+
+
 def test_fine_tuning_example_learns(tmp_path):
     pytest.importorskip("matplotlib")
     command = [sys.executable, str(ROOT / "examples" / "fine_tuning.py")]
