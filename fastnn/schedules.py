@@ -90,7 +90,8 @@ class _MadeOfMemory(_Made):
 
     def update(self, metric: float) -> bool:
         """Tell all of them; whether one has lowered its rate."""
-        return any([part.update(metric) for part in self._parts.values()])
+        lowered = [part.update(metric) for part in self._parts.values()]
+        return any(lowered)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Their states, numbered."""

@@ -262,8 +262,8 @@ def test_a_plateau_within_another_schedule_is_part_of_the_state(around):
     for metric in (1.0, 2.0):
         first.lr.update(metric)
     second.load_state_dict(first.state_dict())
-    assert second.current_lr() == first.current_lr() < around(0.1)(4)
-    with pytest.raises(ValueError, match="plateau|lr"):
+    assert second.current_lr == first.current_lr < around(schedules.constant(0.1))(4)
+    with pytest.raises(ValueError, match="lr"):
         second.load_state_dict({name: value for name, value in first.state_dict().items() if "lr" not in name})
 
 
