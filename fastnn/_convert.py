@@ -32,7 +32,7 @@ def as_array(name: str, value: Any) -> Any:
     Returns
     -------
     array, or `value` itself if it holds none
-        Numbers (NumPy's too) and lists hold none.
+        Numbers (NumPy's too), types and lists hold none.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def as_array(name: str, value: Any) -> Any:
         For arrays that cannot be read: on another device, with a gradient to record, with a mask, of a type that NumPy
         does not have.
     """
-    if type(value) is np.ndarray or isinstance(value, np.generic):
+    if type(value) is np.ndarray or isinstance(value, (np.generic, type)):
         return value
     kind = type(value).__name__
     if isinstance(value, np.ndarray):

@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("matplotlib")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "numpy_loop")  # a loop to read, no more
+APART = {"numpy_loop", "numba_loop", "estimators"}  # without a picture; tested in test_readme, test_cython, test_sklearn
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in APART)
 
 
 @pytest.mark.parametrize("name", NAMES)
