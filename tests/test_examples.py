@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-APART = {"numpy_loop", "numba_loop", "estimators"}  # without a picture; tested in test_readme, test_cython, test_sklearn
+APART = {"numpy_loop", "numba_loop", "estimators"}  # no pictures: see test_readme, test_cython, test_sklearn
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in APART)
 
 
