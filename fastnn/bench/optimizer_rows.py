@@ -125,26 +125,27 @@ class DenormalRow:
 
     levelled: ClassVar[bool] = True
 
-    def _contenders(self, size: int) -> list[Contender]:
+    def _steps(self, size: int) -> Iterator[tuple[str, Adam, Arrays]]:
         rng = np.random.default_rng(0)
-        found = []
         for name, scale in (("normal", 1.0), ("denormal", 1e-37)):
             param, grad = rng.standard_normal((2, size), np.float32)
             opt = Adam([param])
             opt.step([np.float32(scale) * grad])  # moments of 1e-38 and less, which decay while gradients are 0
-            found.append(Contender(name, partial(opt.step, [grad if name == "normal" else np.zeros_like(grad)])))
-        return found
+            yield name, opt, [grad if name == "normal" else np.zeros_like(grad)]
 
     def check(self, lineup: Lineup) -> None:
-        """One step of each."""
-        for contender in self._contenders(64):
-            contender.call()
+        """No moment is a denormal number."""
+        for name, opt, grads in self._steps(64):
+            opt.step(grads)
+            for moments in (array for key, array in opt.state_dict().items() if key.startswith("exp_avg")):
+                assert np.all((moments == 0) | (abs(moments) >= np.finfo(np.float32).tiny)), name
 
     def measure(self, bench: Bench) -> Row:
         """Ratio of the two, taking turns."""
         settings = bench.settings
         with settings.applied():
-            normal, denormal = self._contenders(1 << (10 if settings.quick else 20))
+            steps = self._steps(1 << (10 if settings.quick else 20))
+            normal, denormal = (Contender(name, partial(opt.step, grads)) for name, opt, grads in steps)
             interleave([normal, denormal], settings, 2)
         base = normal.timing.value
         samples = [sample / base for sample in denormal.samples]
