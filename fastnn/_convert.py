@@ -88,7 +88,7 @@ def _read(value: Any) -> Any:
             if not shown:
                 raise
         else:
-            if array.flags.owndata and array.size:  # NumPy's own memory, with anything in it, in place of a null pointer
+            if array.flags.owndata and array.size:  # NumPy allocates where the pointer is null
                 raise ValueError("it has no memory")
             return array
     return np.asarray(value) if shown else value

@@ -48,7 +48,7 @@ def load_weights(net: Module, path: Path) -> None:
     Raises
     ------
     ValueError
-        For a file that is damaged or has types that NumPy has not (bfloat16), or naming every missing or unexpected name
+        For a file that is damaged or has types that NumPy lacks (bfloat16), or naming every missing or unexpected name
         and every wrong shape or type; nothing has changed then.
     """
     path = os.fspath(path)
