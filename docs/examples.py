@@ -1,4 +1,4 @@
-"""Run every example and keep its picture and what it prints for the pages of docs/techniques.
+"""Run every example and keep its picture, if it draws one, and what it prints for the pages.
 
 python docs/examples.py [NAME ...]
 """
@@ -18,8 +18,10 @@ def names():
 
 def main(chosen):
     for name in chosen or names():
-        command = [sys.executable, str(DOCS.parent / "examples" / f"{name}.py")]
-        command += ["--out", str(DOCS / "images" / f"{name}.png")]
+        (example,) = (DOCS.parent / "examples").rglob(f"{name}.py")
+        command = [sys.executable, str(example)]
+        if '"--out"' in example.read_text(encoding="utf-8"):
+            command += ["--out", str(DOCS / "images" / f"{name}.png")]
         with TemporaryDirectory() as directory:
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=directory).stdout
         (DOCS / "output" / f"{name}.txt").write_text(output, encoding="utf-8")

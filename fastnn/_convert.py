@@ -13,6 +13,9 @@ __all__ = ["as_array", "taking_arrays"]
 _HOST = frozenset({1, 3, 11})
 """Devices of DLPack whose memory the CPU reads: its own, and that which CUDA and ROCm have pinned."""
 
+_NOT_ITS_VALUES = {"is_neg": "with its negative bit set; call resolve_neg()", "is_deleted": "that has been deleted"}
+"""What torch and jax are asked whether memory holds the values: DLPack leaves out the sign of such a tensor."""
+
 _PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")
 
 
@@ -47,23 +50,27 @@ def as_array(name: str, value: Any) -> Any:
         if hasattr(value, "mask"):
             raise TypeError(f"{name}: expected an array without a mask, got {kind}; fill it")
         return value
-    if getattr(value, "requires_grad", False) is True:
-        raise TypeError(f"{name}: expected an array, got {kind} that requires grad; detach it")
     try:
-        elsewhere = _other_device(value)
-        if elsewhere is None:
+        obstacle = _obstacle(value)
+        if obstacle is None:
             return _read(value)
     except Exception as error:  # whatever the other library raises
         raise TypeError(f"{name}: expected an array that NumPy can read, got {kind}: {error}") from error
-    raise TypeError(f"{name}: expected an array on the CPU, got {kind} on {elsewhere}; copy it to the CPU")
+    expected, got = obstacle
+    raise TypeError(f"{name}: expected an array{expected}, got {kind} {got}")
 
 
-def _other_device(value: Any) -> Any:
-    """Where the memory is, if not where the CPU reads it."""
-    if not hasattr(value, "__dlpack_device__"):
+def _obstacle(value: Any) -> tuple[str, str] | None:
+    """Why the memory of `value` is not to be read though it could be: what is expected, and what it is instead."""
+    if getattr(value, "requires_grad", False) is True:
+        return "", "that requires grad; detach it"
+    for method, state in _NOT_ITS_VALUES.items():
+        if callable(asked := getattr(value, method, None)) and asked() is True:
+            return "", state
+    device = value.__dlpack_device__() if hasattr(value, "__dlpack_device__") else None
+    if device is None or device[0] in _HOST:
         return None
-    device = value.__dlpack_device__()
-    return None if device[0] in _HOST else getattr(value, "device", device)
+    return " on the CPU", f"on {getattr(value, 'device', device)}; copy it to the CPU"
 
 
 def _read(value: Any) -> Any:
@@ -76,10 +83,14 @@ def _read(value: Any) -> Any:
     shown = any(hasattr(value, protocol) for protocol in _PROTOCOLS)
     if hasattr(value, "__dlpack__"):
         try:
-            return np.from_dlpack(value)
+            array = np.from_dlpack(value)
         except Exception:
             if not shown:
                 raise
+        else:
+            if array.flags.owndata and array.size:  # NumPy allocates where the pointer is null
+                raise ValueError("it has no memory")
+            return array
     return np.asarray(value) if shown else value
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn import random
+from fastnn._convert import as_array
 from fastnn._state import check_state
 from fastnn.layers.module import Module
 
@@ -180,6 +181,13 @@ def _shares(name: str, weights: ArrayLike | None, count: int) -> NDArray[np.floa
     return shares
 
 
+def _readable(name: str, value: Any) -> Array:
+    array = np.asarray(as_array(name, value))
+    if array.dtype.kind not in "iu" and array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32, float64 or integers, got {array.dtype}")
+    return array
+
+
 def average_states(states: Iterable[State], weights: ArrayLike | None = None) -> dict[str, Array]:
     """One state with the mean of the weights of several: sum(weights[m] * states[m]) / sum(weights).
 
@@ -198,11 +206,13 @@ def average_states(states: Iterable[State], weights: ArrayLike | None = None) ->
     Returns
     -------
     dict from names to arrays
-        Of the types of the first state; means are taken in float64.  What is not float32 or float64 (counts, positions
-        of generators) is that of the last state.
+        Of the types of the first state; means are taken in float64.  Integers (counts, positions of generators) are
+        those of the last state.
 
     Raises
     ------
+    TypeError
+        For what is neither integers nor float32 or float64 in native byte order.
     ValueError
         Without states, for weights that do not fit, and for states that do not go together, naming every difference.
 
@@ -211,7 +221,7 @@ def average_states(states: Iterable[State], weights: ArrayLike | None = None) ->
     >>> net.load_state_dict(average_states(snapshots[-5:]))
     >>> fastnn.recalibrate(net, batches)
     """
-    given = [{name: np.asarray(state[name]) for name in state} for state in states]
+    given = [{name: _readable(name, state[name]) for name in state} for state in states]
     if not given:
         raise ValueError("states: expected at least one, got none")
     shares = _shares("weights", weights, len(given)).tolist()
@@ -220,7 +230,7 @@ def average_states(states: Iterable[State], weights: ArrayLike | None = None) ->
     mean = {}
     for name, first in given[0].items():
         arrays = [state[name] for state in given]
-        if first.dtype in (np.float32, np.float64):
+        if first.dtype.kind == "f":
             total = sum(share * array.astype(np.float64) for share, array in zip(shares, arrays, strict=True))
             mean[name] = np.asarray(total, first.dtype)
         else:

@@ -168,6 +168,9 @@ ROWS: list[tuple[Callable[[Arrays], Any], type[Exception], str]] = [
     (lambda a: sgd(a, params=[a.half]), TypeError, "params"),
     (lambda a: sgd(a, grads=[a.wide]), TypeError, "grads"),
     (lambda a: adam(a, exp_avgs=[a.wide]), TypeError, "exp_avgs"),
+    (lambda a: F.relu(a.x, out=np.ma.array(a.out)), TypeError, "out"),
+    (lambda a: batch_norm(a, running_mean=np.ma.array(a.c), running_var=a.running_var), TypeError, "running_mean"),
+    (lambda a: sgd(a, params=[np.ma.array(a.x)]), TypeError, "params"),
     # wrong shape
     (lambda a: F.relu(a.x, out=a.small), ValueError, "out"),
     (lambda a: F.relu_backward(a.dy, a.small), ValueError, "x"),

@@ -309,9 +309,30 @@ def test_tensors_of_torch_that_cannot_be_read() -> None:
         (torch.ones(3, device="meta"), "(on meta|NumPy can read)"),
         (torch.ones(3).to_sparse(), "NumPy can read, got Tensor"),
         (torch.ones(3, dtype=torch.float16), "got float16"),
+        (torch._neg_view(torch.ones(3)), r"got Tensor with its negative bit set; call resolve_neg\(\)"),
+        (torch.complex(torch.ones(3), torch.ones(3)).conj().imag, "negative bit"),
+        (torch.complex(torch.ones(3), torch.ones(3)).conj(), "NumPy can read, got Tensor: .*conj"),
+        (torch._efficientzerotensor(3), "NumPy can read, got Tensor: it has no memory"),
+        (torch.nn.parameter.UninitializedBuffer(), "NumPy can read, got UninitializedBuffer"),
     ):
         with pytest.raises(TypeError, match=f"^x: expected .*{message}"):
             F.relu(tensor)
+
+
+def test_memory_that_torch_has_freed_is_not_read() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.ones(3)
+    tensor.untyped_storage().resize_(0)
+    with pytest.raises(TypeError, match=r"^x: expected .* it has no memory"):
+        F.relu(tensor)
+    assert F.relu(torch.ones(0, 3)).shape == (0, 3)
+
+
+def test_deleted_arrays_of_jax_are_refused() -> None:
+    array = pytest.importorskip("jax.numpy").ones(3)
+    array.delete()
+    with pytest.raises(TypeError, match=r"^x: expected an array, got ArrayImpl that has been deleted"):
+        F.relu(array)
 
 
 def test_tracers_of_jax_are_refused() -> None:

@@ -163,6 +163,13 @@ def test_states_are_weighted_and_counts_are_the_last():
             ValueError,
             "v: unexpected\n  w: expected float64 of shape",
         ),
+        (
+            lambda: average_states([{"w": np.zeros(2, np.float16)}]),
+            TypeError,
+            "w: expected float32, float64 or integers",
+        ),
+        (lambda: average_states([{"w": np.zeros(2).astype(">f8")}]), TypeError, "w: expected .*, got >f8"),
+        (lambda: average_states([{"w": np.ma.zeros(2)}]), TypeError, "w: expected an array without a mask"),
         (lambda: Ensemble.of_states(network(0), [{}]), ValueError, "0.weight: missing"),
     ],
 )

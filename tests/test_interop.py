@@ -155,6 +155,28 @@ def test_weights_go_through_a_file(tmp_path: Path) -> None:
         files.load_weights(fastnn.Sequential(fastnn.Linear(3, 3)), tmp_path / "net.safetensors")
 
 
+def test_damaged_files_of_weights_change_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    files = import_module("fastnn.interop.safetensors")
+    net, path = fastnn.Linear(4, 2), tmp_path / "net.safetensors"
+    files.save_weights(net, path)
+    good, before = path.read_bytes(), net.weight.data.copy()
+    half = good.replace(b'"F32","shape":[2,4]', b'"F16","shape":[2,8]')
+    for content, message in (
+        (b"", "path: expected a safetensors file"),
+        (good[:-1], "path: expected a safetensors file"),
+        (good + b"x", "path: expected a safetensors file"),
+        (b"\xff" * 8 + good[8:], "path: expected a safetensors file"),
+        (half, "weight: expected float32 of shape .*, got float16"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            files.load_weights(net, path)
+        np.testing.assert_array_equal(net.weight.data, before)
+    with pytest.raises(FileNotFoundError):
+        files.load_weights(net, tmp_path / "none.safetensors")
+
+
 def test_whole_states_go_through_a_file(tmp_path: Path) -> None:
     files = pytest.importorskip("safetensors.numpy")
     net = network()

@@ -195,6 +195,14 @@ def test_gradients_do_not_share_memory() -> None:
     torch.testing.assert_close(residual.grad, 3 - (x + residual).detach().tanh().square())
 
 
+def test_memory_that_is_gone_is_not_read() -> None:
+    tensor = torch.ones(6, 4)
+    tensor.untyped_storage().resize_(0)
+    with pytest.raises(TypeError, match=r"^x: expected .* it has no memory"):
+        functional.relu(tensor)
+    assert functional.relu(torch.ones(0, 4)).shape == (0, 4)
+
+
 def test_second_derivatives_are_refused() -> None:
     x = randn(3)
     with pytest.raises(RuntimeError, match="gelu: expected to be differentiated once, got create_graph=True"):

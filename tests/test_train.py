@@ -462,6 +462,7 @@ def test_bad_arguments(options, error, message):
         ((X.tolist(), Y), TypeError, "x: expected a numpy array, got list"),
         ((X, Y.tolist()), TypeError, "y: expected a numpy array, got list"),
         ((X, Y[:5]), ValueError, "y: expected as many targets as inputs, got 5 for 90"),
+        ((np.ones(()), Y), ValueError, "x: expected samples along the first axis"),
         ((X[:0], Y[:0]), ValueError, "y: expected at least one sample, got none"),
     ],
 )

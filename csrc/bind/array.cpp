@@ -298,6 +298,7 @@ Array integers(py::handle h, const char* name) {
 
 Array update(py::handle h, const char* name) {
   const Dtype dtype = float_dtype(h, name);
+  as_array(h, name);  // refuses masked arrays: what is written would be hidden, or seen under an old mask
   require_writeable(h, name);
   return ArrayMaker::wrap(py::reinterpret_borrow<py::object>(h), dtype);
 }

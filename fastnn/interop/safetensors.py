@@ -48,6 +48,14 @@ def load_weights(net: Module, path: Path) -> None:
     Raises
     ------
     ValueError
-        Naming every missing or unexpected name and every wrong shape or type; nothing has changed then.
+        For a file that is damaged or has types that NumPy lacks (bfloat16), or naming every missing or unexpected name
+        and every wrong shape or type; nothing has changed then.
     """
-    weights.from_torch(net, _files.load_file(path))
+    path = os.fspath(path)
+    try:
+        state = _files.load_file(path)
+    except OSError:
+        raise
+    except Exception as error:  # one of its own for damage; what NumPy raises for types that it has not
+        raise ValueError(f"path: expected a safetensors file that NumPy can read, got {path!r}: {error}") from error
+    weights.from_torch(net, state)

@@ -277,8 +277,9 @@ def _check(
 
 def _check_data(name: str, inputs: NDArray[Any], targets: NDArray[Any]) -> None:
     """`name` is that of the targets."""
-    check_array("x" if name == "y" else name, inputs)
-    check_array(name, targets)
+    for label, given in (("x" if name == "y" else name, inputs), (name, targets)):
+        if not check_array(label, given).ndim:
+            raise ValueError(f"{label}: expected samples along the first axis, got shape ()")
     if len(inputs) != len(targets):
         raise ValueError(f"{name}: expected as many targets as inputs, got {len(targets)} for {len(inputs)}")
     if not len(inputs):

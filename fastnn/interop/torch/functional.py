@@ -32,9 +32,12 @@ def array_of(name: str, tensor: Tensor) -> NDArray[Any]:
     """The memory of a tensor, with or without a gradient, as an array; TypeError where NumPy cannot read it."""
     detached = tensor.detach()
     try:
-        return detached.numpy()  # type: ignore[no-any-return]
+        array: NDArray[Any] = detached.numpy()
     except (RuntimeError, TypeError):
         return as_array(name, detached)  # type: ignore[no-any-return]
+    if array.flags.owndata:  # of a tensor without memory NumPy shows some of its own
+        array = as_array(name, detached)
+    return array
 
 
 class _Apply(torch.autograd.Function):
