@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "cpu.hpp"
+
 extern "C" {
 #ifdef FASTNN_HAS_v4
 extern const fastnn::KernelTable fastnn_kernels_v4;
@@ -31,10 +33,10 @@ struct Level {
 const Level levels[] = {
 // Best first.
 #ifdef FASTNN_HAS_v4
-    {"v4", &fastnn_kernels_v4, [] { return __builtin_cpu_supports("x86-64-v4") != 0; }},
+    {"v4", &fastnn_kernels_v4, cpu::has_v4},
 #endif
 #ifdef FASTNN_HAS_v3
-    {"v3", &fastnn_kernels_v3, [] { return __builtin_cpu_supports("x86-64-v3") != 0; }},
+    {"v3", &fastnn_kernels_v3, cpu::has_v3},
 #endif
 #ifdef FASTNN_HAS_baseline
     {"baseline", &fastnn_kernels_baseline, [] { return true; }},
@@ -64,9 +66,6 @@ void choose(const std::string& name, const char* what) {
 }  // namespace
 
 void initialise() {
-#if defined(FASTNN_HAS_v3) || defined(FASTNN_HAS_v4)
-  __builtin_cpu_init();
-#endif
   const char* wanted = std::getenv("FASTNN_ISA");
   if (wanted != nullptr && *wanted != '\0')
     choose(wanted, "FASTNN_ISA");

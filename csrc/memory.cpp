@@ -8,8 +8,12 @@
 #include <stdexcept>
 #include <string>
 
+#include "compiler.hpp"
+
 #ifdef __linux__
 #include <sys/mman.h>
+#elif defined(_WIN32)
+#include <malloc.h>
 #endif
 
 namespace fastnn {
@@ -46,13 +50,26 @@ std::size_t size_class(std::size_t bytes) {
 }
 
 void* fetch(std::size_t bytes) {
-  void* data = nullptr;
   const bool large = bytes >= 2 * huge_page;
-  if (posix_memalign(&data, large ? huge_page : alignment, bytes) != 0) return nullptr;
+  const std::size_t aligned = large ? huge_page : alignment;
+#ifdef FASTNN_POSIX
+  void* data = nullptr;
+  if (posix_memalign(&data, aligned, bytes) != 0) return nullptr;
+#else
+  void* const data = _aligned_malloc(bytes, aligned);
+#endif
 #ifdef __linux__
   if (large) madvise(data, bytes, MADV_HUGEPAGE);  // fewer page faults on the first touch; a hint only
 #endif
   return data;
+}
+
+void give_back(void* data) {
+#ifdef FASTNN_POSIX
+  std::free(data);
+#else
+  _aligned_free(data);
+#endif
 }
 
 // Gives the oldest idle blocks back until at most `keep` bytes are idle. The lock is held.
@@ -61,7 +78,7 @@ void trim(Cache& c, std::size_t keep) {
     auto oldest = c.idle.end();
     for (auto it = c.idle.begin(); it != c.idle.end(); ++it)
       if (oldest == c.idle.end() || it->second.front().released < oldest->second.front().released) oldest = it;
-    std::free(oldest->second.front().data);
+    give_back(oldest->second.front().data);
     c.idle_bytes -= oldest->first;
     oldest->second.pop_front();
     if (oldest->second.empty()) c.idle.erase(oldest);
@@ -120,7 +137,7 @@ void release(Block block) noexcept {
   c.in_use -= block.bytes;
   const std::size_t keep = c.peak < c.limit ? c.peak : c.limit;
   if (block.bytes > keep) {
-    std::free(block.data);
+    give_back(block.data);
     return;
   }
   try {
@@ -129,7 +146,7 @@ void release(Block block) noexcept {
   } catch (const std::bad_alloc&) {
     const auto entry = c.idle.find(block.bytes);
     if (entry != c.idle.end() && entry->second.empty()) c.idle.erase(entry);
-    std::free(block.data);
+    give_back(block.data);
   }
   trim(c, keep);
 }

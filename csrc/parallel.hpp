@@ -6,7 +6,9 @@
 #include <string>
 #include <type_traits>
 
-#if defined(__x86_64__)
+#include "compiler.hpp"
+
+#ifdef FASTNN_X86_64
 #include <immintrin.h>
 #endif
 
@@ -47,7 +49,7 @@ class FloatMode {
   FloatMode& operator=(const FloatMode&) = delete;
 
  private:
-#if defined(__x86_64__)
+#ifdef FASTNN_X86_64
   using Word = std::uint32_t;
   static constexpr Word standard = 0x1f80;
   static constexpr Word control = 0xffc0;  // without the six sticky exception flags

@@ -1,7 +1,14 @@
 #include "system.hpp"
 
+#include "compiler.hpp"
+
+#ifdef FASTNN_POSIX
 #include <sched.h>
 #include <unistd.h>
+#elif defined(_WIN32)
+#define NOMINMAX
+#include <windows.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -82,8 +89,22 @@ double cgroup_memory(const std::string& root) {
   return smallest_limit(root, "memory", memory_of);
 }
 
+namespace {
+
+double physical_memory() {
+#ifdef FASTNN_POSIX
+  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+#else
+  MEMORYSTATUSEX status;
+  status.dwLength = sizeof status;
+  return GlobalMemoryStatusEx(&status) ? static_cast<double>(status.ullTotalPhys) : 1e9;
+#endif
+}
+
+}  // namespace
+
 double memory_limit() {
-  const double physical = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  const double physical = physical_memory();
   const double allowed = cgroup_memory();
   return allowed > 0.0 ? std::min(physical, allowed) : physical;
 }

@@ -11,10 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "compiler.hpp"
+
 #if defined(__linux__)
 #include <sched.h>
 #endif
-#if defined(__unix__) || defined(__APPLE__)
+#ifdef FASTNN_POSIX
 #include <signal.h>
 #endif
 
@@ -83,7 +85,7 @@ double now_ns() {
 }
 
 void relax() {
-#if defined(__x86_64__)
+#ifdef FASTNN_X86_64
   _mm_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
@@ -125,7 +127,7 @@ class Aside {
 
 // Threads begun in this scope leave signals to the program's own threads.
 class NoSignals {
-#if defined(__unix__) || defined(__APPLE__)
+#ifdef FASTNN_POSIX
  public:
   NoSignals() {
     sigset_t every;

@@ -122,8 +122,11 @@ int numpy_type(Dtype dtype) {
 py::object new_array(const Py_ssize_t* dims, int ndim, Dtype dtype) {
   const npy& api = npy::get();
   std::size_t bytes = dtype == Dtype::f32 ? 4 : 8;
-  for (int i = 0; i < ndim; ++i)
-    if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(dims[i]), &bytes)) throw std::bad_alloc();
+  for (int i = 0; i < ndim; ++i) {
+    const std::size_t n = static_cast<std::size_t>(dims[i]);
+    if (n > 0 && bytes > SIZE_MAX / n) throw std::bad_alloc();
+    bytes *= n;
+  }
   py::object base;
   void* data = nullptr;
   if (bytes >= cached_bytes) {

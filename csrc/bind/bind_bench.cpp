@@ -11,12 +11,18 @@
 #include <string>
 #include <vector>
 
+#include "../cpu.hpp"
 #include "../memory.hpp"
 #include "../parallel.hpp"
+#include "../vectors.hpp"
 
-#if defined(__x86_64__)
+#ifdef FASTNN_X86_64
 #include <immintrin.h>
+#ifdef _MSC_VER
+#define FASTNN_TARGET(level)  // every intrinsic is there
+#else
 #define FASTNN_TARGET(level) __attribute__((target(level)))
+#endif
 #endif
 
 namespace py = pybind11;
@@ -36,7 +42,7 @@ constexpr std::size_t kLine = 64;
 
 // Written out rather than memcpy, which on some machines takes a microcoded path far below the memory's speed.
 // Without intrinsics there are no streaming stores: the better of the two is then the plain copy.
-#if defined(__x86_64__)
+#ifdef FASTNN_X86_64
 void copy_plain(unsigned char* dst, const unsigned char* src, std::size_t bytes) {
   std::size_t i = 0;
   for (; i + kLine <= bytes; i += kLine) {
@@ -104,8 +110,8 @@ using Copy = void (*)(unsigned char*, const unsigned char*, std::size_t);
 
 Copy fastest_copy(bool streaming) {
   if (streaming) return copy_streaming;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) return copy_plain_avx2;
+#ifdef FASTNN_X86_64
+  if (cpu::has_v3()) return copy_plain_avx2;
 #endif
   return copy_plain;
 }
@@ -114,8 +120,8 @@ using Triad = void (*)(float*, const float*, const float*, float, std::size_t);
 
 Triad fastest_triad(bool streaming) {
   if (streaming) return triad_streaming;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) return triad_plain_avx2;
+#ifdef FASTNN_X86_64
+  if (cpu::has_v3()) return triad_plain_avx2;
 #endif
   return triad_plain;
 }
@@ -132,7 +138,7 @@ std::uint64_t read_all(const std::uint64_t* src, std::size_t words) {
   return a + b + c + d + e + f + g + h;
 }
 
-#if defined(__x86_64__)
+#ifdef FASTNN_X86_64
 FASTNN_TARGET("avx2") std::uint64_t read_all_avx2(const std::uint64_t* src, std::size_t words) {
   __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
   std::size_t i = 0;
@@ -154,8 +160,8 @@ FASTNN_TARGET("avx2") std::uint64_t read_all_avx2(const std::uint64_t* src, std:
 using ReadAll = std::uint64_t (*)(const std::uint64_t*, std::size_t);
 
 ReadAll fastest_read() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) return read_all_avx2;
+#ifdef FASTNN_X86_64
+  if (cpu::has_v3()) return read_all_avx2;
 #endif
   return read_all;
 }
@@ -267,52 +273,34 @@ double bench_region(int repeats, double gap) {
 // apart from the kernels, so that a slower kernel does not raise its own roof. n is a multiple of `kBlock`.
 constexpr std::int64_t kBlock = 256;  // elements of two vectors of counters at the widest level
 
-#define FASTNN_INLINE inline __attribute__((always_inline))
-
-// Vectors of `width` floats and of as many words.
-template <int width>
-struct Vectors;
-#define FASTNN_VECTORS(width)                                                    \
-  template <>                                                                    \
-  struct Vectors<width> {                                                        \
-    typedef float Floats __attribute__((vector_size(4 * width)));                \
-    typedef float Unaligned __attribute__((vector_size(4 * width), aligned(4))); \
-    typedef std::uint32_t Words __attribute__((vector_size(4 * width)));         \
-  };
-FASTNN_VECTORS(4)
-FASTNN_VECTORS(8)
-FASTNN_VECTORS(16)
-#undef FASTNN_VECTORS
-
 // y = e^x without FMA, as no kernel may use it: 2^k * e^r with r = x - k ln 2. k is at hand as the lower bits of the
 // number that rounds to it. The polynomial is that of Cephes expf; several vectors at a time, as it is a chain.
 template <int width>
 FASTNN_INLINE void exp_loop(float* y, const float* x, std::int64_t n) {
-  using Floats = typename Vectors<width>::Floats;
-  using Unaligned = typename Vectors<width>::Unaligned;
-  using Words = typename Vectors<width>::Words;
+  using Floats = Vector<float, 4 * width>;
+  using Words = Vector<std::uint32_t, 4 * width>;
   constexpr int parts = 4;
   constexpr float magic = 12582912.0f;  // 1.5 * 2^23
   constexpr float coefficients[] = {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
   for (std::int64_t i = 0; i < n; i += parts * width) {
     Floats v[parts], shifted[parts], p[parts];
-#pragma GCC unroll 4
+    FASTNN_UNROLL(4)
     for (int k = 0; k < parts; ++k) {
-      v[k] = *reinterpret_cast<const Unaligned*>(x + i + k * width);
+      std::memcpy(&v[k], x + i + k * width, sizeof(Floats));
       shifted[k] = v[k] * 1.44269504f + magic;
       const Floats whole = shifted[k] - magic;
       v[k] = (v[k] - whole * 0.693359375f) - whole * -2.12194440e-4f;
       p[k] = v[k] * 1.9875691500e-4f + 1.3981999507e-3f;
     }
-#pragma GCC unroll 4
+    FASTNN_UNROLL(4)
     for (const float c : coefficients) {
-#pragma GCC unroll 4
+      FASTNN_UNROLL(4)
       for (int k = 0; k < parts; ++k) p[k] = p[k] * v[k] + c;
     }
-#pragma GCC unroll 4
+    FASTNN_UNROLL(4)
     for (int k = 0; k < parts; ++k) {
-      p[k] = ((p[k] * (v[k] * v[k]) + v[k]) + 1.0f) * (Floats)(((Words)shifted[k] + 127u) << 23);
-      *reinterpret_cast<Unaligned*>(y + i + k * width) = p[k];
+      p[k] = ((p[k] * (v[k] * v[k]) + v[k]) + 1.0f) * bits_as<Floats>((bits_as<Words>(shifted[k]) + 127u) << 23);
+      std::memcpy(y + i + k * width, &p[k], sizeof(Floats));
     }
   }
 }
@@ -321,7 +309,7 @@ FASTNN_INLINE void exp_loop(float* y, const float* x, std::int64_t n) {
 // x, so that nothing is known beforehand. Two vectors at a time, as the rounds of one are a chain.
 template <int width>
 FASTNN_INLINE void random_bits_loop(float* y, const float* x, std::int64_t n) {
-  using Words = typename Vectors<width>::Words;
+  using Words = Vector<std::uint32_t, 4 * width>;
   constexpr int parts = 2, rounds = 13;
   constexpr int rotation[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
   std::uint32_t ks[5];
@@ -338,7 +326,7 @@ FASTNN_INLINE void random_bits_loop(float* y, const float* x, std::int64_t n) {
       counter[k] += static_cast<std::uint32_t>(parts * width);
       for (int j = 0; j < 4; ++j) w[j][k] += ks[j];
     }
-#pragma GCC unroll 13
+    FASTNN_UNROLL(13)
     for (int r = 0; r < rounds; ++r) {
       Words(&odd)[parts] = w[r & 1 ? 3 : 1], (&other)[parts] = w[r & 1 ? 1 : 3];
       const int left = rotation[r & 7][0], right = rotation[r & 7][1], d = r / 4 + 1;
@@ -357,7 +345,7 @@ FASTNN_INLINE void random_bits_loop(float* y, const float* x, std::int64_t n) {
   std::memcpy(y, &folded, sizeof folded);
 }
 
-#if defined(__x86_64__)
+#ifdef FASTNN_X86_64
 #define FASTNN_LOOPS(suffix, level, width, prefix)                               \
   level void divide_##suffix(float* y, const float* x, std::int64_t n) {         \
     const auto one = prefix##_set1_ps(1);                                        \
@@ -378,10 +366,14 @@ FASTNN_INLINE void random_bits_loop(float* y, const float* x, std::int64_t n) {
   }
 FASTNN_LOOPS(baseline, , 4, _mm)
 FASTNN_LOOPS(v3, FASTNN_TARGET("avx2"), 8, _mm256)
+#if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 warns about its own _mm512_undefined_ps
+#endif
 FASTNN_LOOPS(v4, FASTNN_TARGET("avx512f"), 16, _mm512)
+#if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
+#endif
 #undef FASTNN_LOOPS
 #else
 void divide_baseline(float* y, const float* x, std::int64_t n) {
@@ -397,7 +389,6 @@ void random_bits_baseline(float* y, const float* x, std::int64_t n) {
   random_bits_loop<4>(y, x, n);
 }
 #endif
-#undef FASTNN_INLINE
 
 using Loop = void (*)(float*, const float*, std::int64_t);
 
@@ -406,7 +397,7 @@ struct Arithmetic {
   Loop baseline, v3, v4;
 };
 
-#if defined(__x86_64__)
+#ifdef FASTNN_X86_64
 #define FASTNN_ARITHMETIC(name) {#name, name##_baseline, name##_v3, name##_v4}
 #else  // one level
 #define FASTNN_ARITHMETIC(name) {#name, name##_baseline, name##_baseline, name##_baseline}
@@ -418,9 +409,9 @@ constexpr Arithmetic kArithmetic[] = {FASTNN_ARITHMETIC(divide), FASTNN_ARITHMET
 Loop arithmetic_loop(const std::string& operation, const std::string& level) {
   for (const Arithmetic& found : kArithmetic) {
     if (operation != found.operation) continue;
-#if defined(__x86_64__)
-    if (level == "v4" && __builtin_cpu_supports("avx512f")) return found.v4;
-    if (level == "v3" && __builtin_cpu_supports("avx2")) return found.v3;
+#ifdef FASTNN_X86_64
+    if (level == "v4" && cpu::has_v4()) return found.v4;
+    if (level == "v3" && cpu::has_v3()) return found.v3;
 #endif
     (void)level;  // the baseline, and every level of a machine that has only one
     return found.baseline;

@@ -78,8 +78,10 @@ py::dict config() {
   d["llc_bytes"] = llc_bytes();
 #if defined(__clang__)
   d["compiler"] = "clang " __clang_version__;
-#else
+#elif defined(__GNUC__)
   d["compiler"] = "gcc " __VERSION__;
+#else
+  d["compiler"] = "MSVC " + std::to_string(_MSC_FULL_VER);
 #endif
   return d;
 }

@@ -191,10 +191,11 @@ py::object max_pool2d_(const Arguments& a) {
 py::object max_pool2d_backward_(const Arguments& a) {
   enum { dy_, saved_, out_ };
   Saved& saved = saved_of(a[saved_], kMaxPool);
-  const auto& [w, dtype] = numbers_of<MaxPoolNumbers>(saved);
-  const Array dy = in(a[dy_], "dy", shape_of(output_shape(w), dtype));
-  return computed(dy, "dy", out(a[out_], "out", input_shape(w), dtype),
-                  [&, &w = w](auto* from, auto* to) { max_pool_gradient(w, from, saved.block, to); });
+  const MaxPoolNumbers& numbers = numbers_of<MaxPoolNumbers>(saved);
+  const Windows& w = numbers.windows;
+  const Array dy = in(a[dy_], "dy", shape_of(output_shape(w), numbers.dtype));
+  return computed(dy, "dy", out(a[out_], "out", input_shape(w), numbers.dtype),
+                  [&](auto* from, auto* to) { max_pool_gradient(w, from, saved.block, to); });
 }
 
 py::object avg_pool2d_(const Arguments& a) {

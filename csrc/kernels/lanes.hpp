@@ -3,8 +3,9 @@
 #include <cstring>
 
 #include "../contract.hpp"
+#include "../vectors.hpp"
 
-#if defined(__SSE2__)
+#ifdef FASTNN_X86_64
 #include <immintrin.h>
 #endif
 
@@ -19,10 +20,6 @@ constexpr index kVectorBytes = 32;
 constexpr index kVectorBytes = 16;
 #endif
 
-#define FASTNN_INLINE inline __attribute__((always_inline))
-#define FASTNN_RESTRICT __restrict
-#define FASTNN_NOINLINE __attribute__((noinline))  // called once per strip: one copy is enough
-
 FASTNN_INLINE index smaller(index a, index b) {
   return a < b ? a : b;
 }
@@ -32,49 +29,49 @@ FASTNN_INLINE index smaller(index a, index b) {
 // four vectors of doubles would else stay in memory (sums 3 to 4 times slower).
 template <class T>
 struct Lanes {
-  typedef T Vector __attribute__((vector_size(kVectorBytes)));
+  using Vector = fastnn::Vector<T, kVectorBytes>;
   static constexpr index width = kVectorBytes / static_cast<index>(sizeof(T));
   static constexpr index count = kLanes / width;
   Vector part[count];
 
   static FASTNN_INLINE Lanes zero() {
     Lanes r;
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index k = 0; k < count; ++k) r.part[k] = Vector{};
     return r;
   }
   static FASTNN_INLINE Lanes load(const T* p) {
     Lanes r;
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index k = 0; k < count; ++k) std::memcpy(&r.part[k], p + k * width, sizeof(Vector));
     return r;
   }
   FASTNN_INLINE void store(T* p) const {
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index k = 0; k < count; ++k) std::memcpy(p + k * width, &part[k], sizeof(Vector));
   }
   friend FASTNN_INLINE Lanes operator+(Lanes a, const Lanes& b) {
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index k = 0; k < count; ++k) a.part[k] += b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator*(Lanes a, const Lanes& b) {
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index k = 0; k < count; ++k) a.part[k] *= b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator-(Lanes a, const Lanes& b) {
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index k = 0; k < count; ++k) a.part[k] -= b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator-(Lanes a, T b) {
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index k = 0; k < count; ++k) a.part[k] -= b;
     return a;
   }
   friend FASTNN_INLINE Lanes operator+(Lanes a, T b) {
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index k = 0; k < count; ++k) a.part[k] += b;
     return a;
   }
@@ -82,8 +79,8 @@ struct Lanes {
 
 template <class T>
 FASTNN_INLINE Lanes<T> larger(Lanes<T> a, const Lanes<T>& b) {
-#pragma GCC unroll 8
-  for (index k = 0; k < Lanes<T>::count; ++k) a.part[k] = b.part[k] > a.part[k] ? b.part[k] : a.part[k];
+  FASTNN_UNROLL(8)
+  for (index k = 0; k < Lanes<T>::count; ++k) a.part[k] = pick(b.part[k] > a.part[k], b.part[k], a.part[k]);
   return a;
 }
 
@@ -95,27 +92,20 @@ FASTNN_INLINE Lanes<double>::Vector load_doubles(const double* p) {
 }
 FASTNN_INLINE Lanes<double>::Vector load_doubles(const float* p) {
 #if defined(__AVX512F__)
-  return (Lanes<double>::Vector)_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p));
+  return bits_as<Lanes<double>::Vector>(_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p)));
 #elif defined(__AVX2__)
-  return (Lanes<double>::Vector)_mm256_cvtps_pd(_mm_loadu_ps(p));
+  return bits_as<Lanes<double>::Vector>(_mm256_cvtps_pd(_mm_loadu_ps(p)));
 #else
   return Lanes<double>::Vector{static_cast<double>(p[0]), static_cast<double>(p[1])};
 #endif
 }
-
-#if defined(__clang__)
-#define FASTNN_SHUFFLE(Order, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define FASTNN_SHUFFLE(Order, a, b, ...) __builtin_shuffle(a, b, Order{__VA_ARGS__})
-#endif
 
 // to[j * to_stride + i] = from[i * from_stride + j], i and j below 4. Halves of two rows first, then every second
 // entry: SSE and AVX do that to floats and to doubles, whose rows are two registers or one of two lanes, in one
 // instruction.
 template <class T>
 FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index to_stride) {
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-  using Order [[maybe_unused]] = decltype(Four{} < Four{});
+  using Four = Vector<T, 4 * sizeof(T)>;
   constexpr index apart = sizeof(T) == sizeof(double) ? 2 : 1;  // rows whose halves are put together
   constexpr int x = apart == 2 ? 4 : 2, y = 6 - x;
   Four a, b, c, d;
@@ -123,11 +113,10 @@ FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index
   std::memcpy(&b, from + apart * from_stride, sizeof b);
   std::memcpy(&c, from + (3 - apart) * from_stride, sizeof c);
   std::memcpy(&d, from + 3 * from_stride, sizeof d);
-  const Four ab = FASTNN_SHUFFLE(Order, a, b, 0, 1, 4, 5), ab2 = FASTNN_SHUFFLE(Order, a, b, 2, 3, 6, 7);
-  const Four cd = FASTNN_SHUFFLE(Order, c, d, 0, 1, 4, 5), cd2 = FASTNN_SHUFFLE(Order, c, d, 2, 3, 6, 7);
-  const Four column[4] = {FASTNN_SHUFFLE(Order, ab, cd, 0, x, y, 6), FASTNN_SHUFFLE(Order, ab, cd, 1, x + 1, y + 1, 7),
-                          FASTNN_SHUFFLE(Order, ab2, cd2, 0, x, y, 6),
-                          FASTNN_SHUFFLE(Order, ab2, cd2, 1, x + 1, y + 1, 7)};
+  const Four ab = shuffle<0, 1, 4, 5>(a, b), ab2 = shuffle<2, 3, 6, 7>(a, b);
+  const Four cd = shuffle<0, 1, 4, 5>(c, d), cd2 = shuffle<2, 3, 6, 7>(c, d);
+  const Four column[4] = {shuffle<0, x, y, 6>(ab, cd), shuffle<1, x + 1, y + 1, 7>(ab, cd),
+                          shuffle<0, x, y, 6>(ab2, cd2), shuffle<1, x + 1, y + 1, 7>(ab2, cd2)};
   for (index j = 0; j < 4; ++j) std::memcpy(to + j * to_stride, &column[j], sizeof(Four));
 }
 
@@ -136,14 +125,13 @@ FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index
 template <class T>
 FASTNN_NOINLINE void separate_pairs(const T* FASTNN_RESTRICT pairs, T* FASTNN_RESTRICT even, T* FASTNN_RESTRICT odd,
                                     index n) {
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-  using Order [[maybe_unused]] = decltype(Four{} < Four{});
+  using Four = Vector<T, 4 * sizeof(T)>;
   for (index k = 0; n >= 4 && k < n; k += 4) {
     const index i = smaller(k, n - 4);
     Four a, b;
     std::memcpy(&a, pairs + 2 * i, sizeof a);
     std::memcpy(&b, pairs + 2 * i + 4, sizeof b);
-    const Four first = FASTNN_SHUFFLE(Order, a, b, 0, 2, 4, 6), second = FASTNN_SHUFFLE(Order, a, b, 1, 3, 5, 7);
+    const Four first = shuffle<0, 2, 4, 6>(a, b), second = shuffle<1, 3, 5, 7>(a, b);
     std::memcpy(even + i, &first, sizeof a);
     std::memcpy(odd + i, &second, sizeof a);
   }
@@ -157,14 +145,13 @@ FASTNN_NOINLINE void separate_pairs(const T* FASTNN_RESTRICT pairs, T* FASTNN_RE
 template <class T>
 FASTNN_NOINLINE void join_pairs(const T* FASTNN_RESTRICT even, const T* FASTNN_RESTRICT odd, T* FASTNN_RESTRICT pairs,
                                 index n) {
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-  using Order [[maybe_unused]] = decltype(Four{} < Four{});
+  using Four = Vector<T, 4 * sizeof(T)>;
   for (index k = 0; n >= 4 && k < n; k += 4) {
     const index i = smaller(k, n - 4);
     Four a, b;
     std::memcpy(&a, even + i, sizeof a);
     std::memcpy(&b, odd + i, sizeof b);
-    const Four first = FASTNN_SHUFFLE(Order, a, b, 0, 4, 1, 5), second = FASTNN_SHUFFLE(Order, a, b, 2, 6, 3, 7);
+    const Four first = shuffle<0, 4, 1, 5>(a, b), second = shuffle<2, 6, 3, 7>(a, b);
     std::memcpy(pairs + 2 * i, &first, sizeof a);
     std::memcpy(pairs + 2 * i + 4, &second, sizeof a);
   }
@@ -173,7 +160,6 @@ FASTNN_NOINLINE void join_pairs(const T* FASTNN_RESTRICT even, const T* FASTNN_R
     pairs[2 * i + 1] = odd[i];
   }
 }
-#undef FASTNN_SHUFFLE
 
 // transpose_four of any number of rows and columns, four of each at a time: what is left over is done together with
 // those before it, a second time.
@@ -207,7 +193,7 @@ FASTNN_INLINE T fold_lanes(const T* lane) {
 // Copies a block that is hot in L1 to memory without reading the target's lines into the cache.
 template <class T>
 FASTNN_INLINE void stream_block(const T* FASTNN_RESTRICT from, T* FASTNN_RESTRICT to, index n) {
-#if defined(__SSE2__)
+#ifdef FASTNN_X86_64
   constexpr index width = kVectorBytes / static_cast<index>(sizeof(T));
   index i = 0;
   while (i < n && reinterpret_cast<std::uintptr_t>(to + i) % static_cast<std::uintptr_t>(kVectorBytes) != 0) {
@@ -232,7 +218,7 @@ FASTNN_INLINE void stream_block(const T* FASTNN_RESTRICT from, T* FASTNN_RESTRIC
 
 // Orders streamed stores before whatever the thread publishes next.
 FASTNN_INLINE void stream_fence() {
-#if defined(__SSE2__)
+#ifdef FASTNN_X86_64
   _mm_sfence();
 #endif
 }

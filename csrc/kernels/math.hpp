@@ -9,26 +9,18 @@
 namespace fastnn {
 namespace {
 
-template <class To, class From>
-FASTNN_INLINE To bits_as(From from) {
-  static_assert(sizeof(To) == sizeof(From), "same size");
-  To to;
-  std::memcpy(&to, &from, sizeof to);
-  return to;
-}
-
 FASTNN_INLINE float absolute(float x) {
-  return __builtin_fabsf(x);
+  return FASTNN_BUILTIN(fabsf)(x);
 }
 FASTNN_INLINE double absolute(double x) {
-  return __builtin_fabs(x);
+  return FASTNN_BUILTIN(fabs)(x);
 }
 
 FASTNN_INLINE float with_sign(float magnitude, float sign) {
-  return __builtin_copysignf(magnitude, sign);
+  return FASTNN_BUILTIN(copysignf)(magnitude, sign);
 }
 FASTNN_INLINE double with_sign(double magnitude, double sign) {
-  return __builtin_copysign(magnitude, sign);
+  return FASTNN_BUILTIN(copysign)(magnitude, sign);
 }
 
 // which ? a : b by masks. gcc makes branches of conditional expressions before it vectorises, and copies whole
@@ -38,7 +30,7 @@ FASTNN_INLINE float select(bool which, float a, float b) {
   return bits_as<float>((bits_as<std::uint32_t>(a) & mask) | (bits_as<std::uint32_t>(b) & ~mask));
 }
 FASTNN_INLINE double select(bool which, double a, double b) {
-#if defined(__SSE2__) && !defined(__SSE4_1__)
+#if defined(FASTNN_X86_64) && !defined(__SSE4_1__) && !defined(__AVX2__)
   return which ? a : b;  // no vectors of masks of 64 bits
 #else
   const std::uint64_t mask = -static_cast<std::uint64_t>(which);
@@ -97,6 +89,7 @@ struct Format;
 template <>
 struct Format<float> {
   using Bits = std::uint32_t;
+  static constexpr Bits minus_infinity = 0xff800000;
   static constexpr Bits bias = 127, upper_half = 0xfffff000;  // 12 bits of a number: their product is exact
   static constexpr int mantissa = 23, unit_power = 40;
   static constexpr float magic = 12582912.0f;  // 1.5 * 2^23
@@ -114,6 +107,7 @@ struct Format<float> {
 template <>
 struct Format<double> {
   using Bits = std::uint64_t;
+  static constexpr Bits minus_infinity = 0xfff0000000000000;
   static constexpr Bits bias = 1023, upper_half = 0xfffffffff8000000;  // 26 bits
   static constexpr int mantissa = 52, unit_power = 256;
   static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
@@ -347,10 +341,10 @@ FASTNN_INLINE T mills_ratio(T a) {
 }
 
 FASTNN_INLINE float square_root(float x) {
-  return __builtin_sqrtf(x);
+  return FASTNN_BUILTIN(sqrtf)(x);
 }  // -fno-math-errno: one instruction
 FASTNN_INLINE double square_root(double x) {
-  return __builtin_sqrt(x);
+  return FASTNN_BUILTIN(sqrt)(x);
 }
 
 }  // namespace

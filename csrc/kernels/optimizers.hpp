@@ -93,11 +93,11 @@ void average(T* FASTNN_RESTRICT a, const T* FASTNN_RESTRICT p, T weight, index n
 typedef Lanes<double>::Vector Doubles;
 
 FASTNN_INLINE Doubles magnitude(Doubles x) {
-  return x < 0 ? -x : x;
+  return pick(x < Doubles{}, -x, x);
 }
 FASTNN_INLINE Doubles larger_or_nan(Doubles a, Doubles b) {
-  const Doubles top = a > b ? a : b;  // b where either is NaN
-  return a == a ? top : a;
+  const Doubles top = pick(a > b, a, b);  // b where either is NaN
+  return pick(a != a, a, top);
 }
 
 // Adds g^2, p^2 and |p|; keeps p in `before`.
@@ -107,14 +107,13 @@ void observe_before(const T* FASTNN_RESTRICT g, const T* FASTNN_RESTRICT p, T* F
   using L = Lanes<double>;
   L gradient = L::load(o->gradient), squares = L::load(o->squares), absolutes = L::load(o->absolute);
   const index whole = n / kLanes * kLanes;
-  for (index i = 0; i < whole; i += kLanes)
-#pragma GCC unroll 8
-    for (index k = 0; k < L::count; ++k) {
-      const Doubles a = load_doubles(g + i + k * L::width), b = load_doubles(p + i + k * L::width);
-      gradient.part[k] += a * a;
-      squares.part[k] += b * b;
-      absolutes.part[k] += magnitude(b);
-    }
+  for (index i = 0; i < whole; i += kLanes) FASTNN_UNROLL(8)
+  for (index k = 0; k < L::count; ++k) {
+    const Doubles a = load_doubles(g + i + k * L::width), b = load_doubles(p + i + k * L::width);
+    gradient.part[k] += a * a;
+    squares.part[k] += b * b;
+    absolutes.part[k] += magnitude(b);
+  }
   gradient.store(o->gradient);
   squares.store(o->squares);
   absolutes.store(o->absolute);
@@ -133,13 +132,12 @@ void observe_after(const T* FASTNN_RESTRICT p, const T* FASTNN_RESTRICT before, 
   using L = Lanes<double>;
   L update = L::load(o->update), largest = L::load(o->largest);
   const index whole = n / kLanes * kLanes;
-  for (index i = 0; i < whole; i += kLanes)
-#pragma GCC unroll 8
-    for (index k = 0; k < L::count; ++k) {
-      const Doubles a = load_doubles(p + i + k * L::width), d = a - load_doubles(before + i + k * L::width);
-      update.part[k] += d * d;
-      largest.part[k] = larger_or_nan(magnitude(a), largest.part[k]);
-    }
+  for (index i = 0; i < whole; i += kLanes) FASTNN_UNROLL(8)
+  for (index k = 0; k < L::count; ++k) {
+    const Doubles a = load_doubles(p + i + k * L::width), d = a - load_doubles(before + i + k * L::width);
+    update.part[k] += d * d;
+    largest.part[k] = larger_or_nan(magnitude(a), largest.part[k]);
+  }
   update.store(o->update);
   largest.store(o->largest);
   for (index i = whole; i < n; ++i) {

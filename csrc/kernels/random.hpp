@@ -53,7 +53,7 @@ class RandomWords {
     FASTNN_INLINE void fetch(index i) const {
       for (const T* p : at)
         if (p)
-          for (index l = 0; l < kTile; l += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(p + i + l);
+          for (index l = 0; l < kTile; l += 64 / static_cast<index>(sizeof(T))) FASTNN_PREFETCH(p + i + l);
     }
   };
 
@@ -89,10 +89,10 @@ class RandomWords {
       x[2][l] = word2_;
       x[3][l] = word3_;
     }
-#pragma GCC unroll 13
+    FASTNN_UNROLL(13)
     for (int r = 1; r < kRounds; ++r) {
       const int odd = r & 1 ? 3 : 1, other = r & 1 ? 1 : 3;
-#pragma GCC unroll 2
+      FASTNN_UNROLL(2)
       for (index l = 0; l < kTogether; ++l) {
         x[0][l] += x[odd][l];
         x[odd][l] = rotated(x[odd][l], kRotation[r & 7][0]) ^ x[0][l];
@@ -138,18 +138,18 @@ class KeepMasks : public RandomWords {
   static constexpr std::uint32_t kSign = 0x80000000u, kSigns = 0x80008000u;
 
   static FASTNN_INLINE void copy_tile(const Mask* from, Mask* to) {
-#pragma GCC ivdep
+    FASTNN_IVDEP
     for (index l = 0; l < kTile; ++l) to[l] = from[l];
   }
 
   FASTNN_NOINLINE void draw_tile(std::uint64_t tile, Mask* to) const {
-    typedef Mask Masks __attribute__((vector_size(kVectorBytes)));
+    using Masks = Vector<Mask, kVectorBytes>;
     const Masks limit = Masks{} + limit_;
     for_words(tile, [&](index lane, const Words::Vector(&x)[4][kTogether]) {
       for (index j = 0; j < 4; ++j)
         for (index l = 0; l < kTogether; ++l) {
           const Words::Vector halves = x[j][l] ^ kSigns;
-          const Masks lower = (Masks)(halves << 16) < limit, upper = (Masks)halves < limit;
+          const Masks lower = bits_as<Masks>(halves << 16) < limit, upper = bits_as<Masks>(halves) < limit;
           Mask* const at = to + j * 2 * kLanes + lane + l * Words::width;
           std::memcpy(at, &lower, sizeof lower);
           std::memcpy(at + kLanes, &upper, sizeof upper);

@@ -60,7 +60,7 @@ FASTNN_NOINLINE T exp_piece(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT 
   Lanes<T> sum = Lanes<T>::zero();
   index i = 0;
   while (i < n) {
-    for (index l = 0; l < stretch; l += 64 / static_cast<index>(sizeof(T))) __builtin_prefetch(x + next + i + l);
+    for (index l = 0; l < stretch; l += 64 / static_cast<index>(sizeof(T))) FASTNN_PREFETCH(x + next + i + l);
     const index end = smaller(n, i + stretch);
     for (; i + kLanes <= end; i += kLanes) {
       for (index l = 0; l < kLanes; ++l) e[i + l] = exp_nonpositive(x[i + l] - m);
@@ -86,7 +86,7 @@ struct Row {
   template <class F, class... P>
   FASTNN_INLINE void each(const F& f, const P*... per_line) const {
     const auto loop = [&](const P... of_line) {
-#pragma GCC ivdep
+      FASTNN_IVDEP
       for (index j = 0; j < classes; ++j) f(j, j, of_line...);
     };
     loop(*per_line...);
@@ -128,15 +128,13 @@ struct Tile {
   template <class F, class... P>
   FASTNN_INLINE void each(const F& f, const P*... per_line) const {
     for (index j = 0; j < classes; ++j)
-      for (index g = 0; g < lines; g += kLanes)
-#pragma GCC ivdep
-        for (index k = g; k < g + kLanes; ++k) f(j * stride + k, j, per_line[k]...);
+      for (index g = 0; g < lines; g += kLanes) FASTNN_IVDEP
+    for (index k = g; k < g + kLanes; ++k) f(j * stride + k, j, per_line[k]...);
   }
   template <class F>
   FASTNN_INLINE void each_line(const F& f) const {
-    for (index g = 0; g < lines; g += kLanes)
-#pragma GCC ivdep
-      for (index k = g; k < g + kLanes; ++k) f(k);
+    for (index g = 0; g < lines; g += kLanes) FASTNN_IVDEP
+    for (index k = g; k < g + kLanes; ++k) f(k);
   }
   FASTNN_NOINLINE void largest(const T* x, T* m) const {
     for (index g = 0; g < lines; g += kLanes) {

@@ -279,11 +279,11 @@ struct Best {
 
   FASTNN_INLINE void take(const Lanes<T>& v, Tap k) {
     const typename Lanes<Tap>::Vector taps = k - typename Lanes<Tap>::Vector{};
-#pragma GCC unroll 8
+    FASTNN_UNROLL(8)
     for (index i = 0; i < Lanes<T>::count; ++i) {
       const auto better = (v.part[i] > value.part[i]) | (v.part[i] != v.part[i]);
-      value.part[i] = better ? v.part[i] : value.part[i];
-      tap.part[i] = better ? taps : tap.part[i];
+      value.part[i] = pick(better, v.part[i], value.part[i]);
+      tap.part[i] = pick(better, taps, tap.part[i]);
     }
   }
 };
@@ -329,7 +329,7 @@ void max_pool(const WindowPass<T>& p, T* scratch, index image, index row0, index
   typedef typename Best<T>::Tap Tap;
   const WindowBand<T> band(p, scratch, image, row0, row1, false);
   const Windows& w = p.windows;
-  const T lowest = -static_cast<T>(__builtin_inf());
+  const T lowest = bits_as<T>(Format<T>::minus_infinity);
   const Taps where{p.where, p.wide};
   const index first = band.first_output();
   band.load(lowest);
@@ -397,7 +397,7 @@ FASTNN_INLINE void divide_by_count(const WindowBand<T>& band, const T* from, T* 
   const index length = w.out_width * band.inner;
   for (index o = band.out0; o < band.out1; ++o, from += length, to += length) {
     const T rows = static_cast<T>(inside(o, w.stride_h, w.padding_h, w.kernel_h, w.height));
-#pragma GCC ivdep
+    FASTNN_IVDEP
     for (index i = 0; i < length; ++i) to[i] = from[i] / (rows * band.row[i]);
   }
 }
