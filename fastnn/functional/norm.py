@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastnn import random
 from fastnn._core import Saved
 from fastnn.functional._arrays import Array
@@ -34,6 +36,7 @@ def batch_norm(
     update_stats: bool = True,
     frozen: bool = False,
     first: int = 0,
+    across: Callable[[Array, Array], tuple[Array, float]] | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Saved | None]:
     """Batch normalisation, then residual, activation and dropout.
@@ -91,6 +94,12 @@ def batch_norm(
         Without effect in inference.
     first : int, default 0
         Flat index of the first element of `x` in the random stream, for shards of a larger array.
+    across : callable, optional
+        ``across(parts, counts) -> (total, n)`` merges the statistics of `x` with those of other shards of the batch,
+        of which `x` is one: float64 arrays of (L, 2, C) parts, the mean and the sum of squared deviations of each of
+        the L leaves of the reduction tree, and (L,) counts of a channel's elements in them; (2, C) for all shards
+        and their count.  Backward calls it again, with the two sums over each leaf and their counts; dweight and
+        dbias are then those of all shards.  `fastnn.distributed.SyncBatchNorm` is made of it.
     out : array like `x`, optional
         C-contiguous; receives y.  May be `x` or `residual` in inference only.
 
