@@ -132,16 +132,16 @@ enum {
 
 constexpr int kKeptAcross = 2;  // behind the named arrays of a `Saved`
 
-// `function` as the merge of what the leaves of all shards give: called with arrays of parts and elements of a channel,
-// it returns what they give together and the elements of all.
-Across across_in(py::handle function) {
+// `function` as the merge of what the leaves of all shards give, moments or sums: called with the parts and the
+// elements of a channel in each, it returns what they give together and the elements of all.
+Across across_in(py::handle function, bool moments) {
   if (function.is_none()) return nullptr;
-  return [function](index leaves, index channels, const double* parts, const double* counts, double* result) {
+  return [function, moments](index leaves, index channels, const double* parts, const double* counts, double* result) {
     const py::gil_scoped_acquire gil;
     const Array given = empty({leaves, 2, channels}, Dtype::f64), elements = empty({leaves}, Dtype::f64);
     std::copy_n(parts, given.size(), given.data<double>());
     std::copy_n(counts, leaves, elements.data<double>());
-    const py::tuple answer = function(given.object(), elements.object());
+    const py::tuple answer = function(given.object(), elements.object(), py::bool_(moments));
     if (answer.size() != 2) throw py::value_error("across: expected to return two values");
     const Array merged = in(answer[0], "what across returns", empty({2, channels}, Dtype::f64));
     std::copy_n(merged.data<double>(), merged.size(), result);
@@ -236,7 +236,7 @@ py::object train(const Arguments& a, const NormInputs& inputs, TailArgs& tail, d
   const index bad = by_dtype(inputs.x, [&](auto t) -> index {
     using T = decltype(t);
     const Computation computation(inputs.x.size());
-    const BatchNorm<T> arguments = inputs.arguments<T>(tail, eps, y, across_in(across));
+    const BatchNorm<T> arguments = inputs.arguments<T>(tail, eps, y, across_in(across, true));
     if (!frozen) return batch_norm_train(arguments, mode, update, block.mean, block.invstd);
     batch_norm_frozen(arguments, update.mean, update.var, block.mean, block.invstd);
     return -1;
@@ -298,7 +298,8 @@ py::object batch_norm_backward_(const Arguments& a) {
         n.view, dy.data<T>(), x.data<T>(), block.mean, block.invstd, reinterpret_cast<const T*>(block.weight),
         reinterpret_cast<const T*>(block.bias), reinterpret_cast<const T*>(block.pre_bias),
         n.tail.epilogue<T>(passes ? nullptr : data_or_null<T>(residual)), dx.data<T>(), dweight.data<T>(),
-        dbias.data<T>(), data_or_null<T>(dresidual), data_or_null<T>(dpre_bias), n.frozen, across_in(saved.arrays[kKeptAcross])});
+        dbias.data<T>(), data_or_null<T>(dresidual), data_or_null<T>(dpre_bias), n.frozen,
+        across_in(saved.arrays[kKeptAcross], false)});
   });
   const py::object through = passes ? dy.source() : object_or_none(dresidual);
   if (n.has_residual && n.has_pre_bias)

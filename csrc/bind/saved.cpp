@@ -47,9 +47,8 @@ PyObject* own_nbytes(PyObject* object, void*) {
 
 PyObject* nbytes(PyObject* object, void*) {
   std::size_t bytes = self_of(object).block_bytes;
-  for_arrays(self_of(object), [&](const char*, py::handle array) {
-    bytes += array.attr("nbytes").cast<std::size_t>();
-  });
+  for_arrays(self_of(object),
+             [&](const char*, py::handle array) { bytes += array.attr("nbytes").cast<std::size_t>(); });
   return PyLong_FromSize_t(bytes);
 }
 

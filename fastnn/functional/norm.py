@@ -36,7 +36,7 @@ def batch_norm(
     update_stats: bool = True,
     frozen: bool = False,
     first: int = 0,
-    across: Callable[[Array, Array], tuple[Array, float]] | None = None,
+    across: Callable[[Array, Array, bool], tuple[Array, float]] | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Saved | None]:
     """Batch normalisation, then residual, activation and dropout.
@@ -95,11 +95,11 @@ def batch_norm(
     first : int, default 0
         Flat index of the first element of `x` in the random stream, for shards of a larger array.
     across : callable, optional
-        ``across(parts, counts) -> (total, n)`` merges the statistics of `x` with those of other shards of the batch,
-        of which `x` is one: float64 arrays of (L, 2, C) parts, the mean and the sum of squared deviations of each of
-        the L leaves of the reduction tree, and (L,) counts of a channel's elements in them; (2, C) for all shards
-        and their count.  Backward calls it again, with the two sums over each leaf and their counts; dweight and
-        dbias are then those of all shards.  `fastnn.distributed.SyncBatchNorm` is made of it.
+        ``across(parts, counts, moments) -> (total, n)`` merges what is known of `x` with what is known of the other
+        shards of a batch, of which `x` is one.  (L, 2, C) `parts` are of the L leaves of the reduction tree, (L,)
+        `counts` the elements of a channel in each, `total` (2, C) and `n` for all shards; all in float64.  In the
+        forward pass `moments` is True and parts are means and sums of squared deviations; in the backward pass they
+        are sums, dweight and dbias become those of all shards.  `fastnn.distributed.SyncBatchNorm` is made of it.
     out : array like `x`, optional
         C-contiguous; receives y.  May be `x` or `residual` in inference only.
 

@@ -39,7 +39,7 @@ def batch_norm(
     update_stats: bool = True,
     frozen: bool = False,
     first: int = 0,
-    across: Callable[[Array, Array], tuple[Array, float]] | None = None,
+    across: Callable[[Array, Array, bool], tuple[Array, float]] | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Saved | None]:
     """Batch normalisation, then residual, activation and dropout.
@@ -81,11 +81,11 @@ def batch_norm(
     first : int, default 0
         Flat index of the first element of `x` in the random stream.
     across : callable, optional
-        ``across(parts, counts) -> (total, n)`` merges the statistics of `x` with those of other shards of the batch,
-        of which `x` is one: float64 arrays of (L, 2, C) parts, the mean and the sum of squared deviations of each of
-        the L leaves of the reduction tree, and (L,) counts of a channel's elements in them; (2, C) for all shards
-        and their count.  Backward calls it again, with the two sums over each leaf and their counts; dweight and
-        dbias are then those of all shards.  `fastnn.distributed.SyncBatchNorm` is made of it.
+        ``across(parts, counts, moments) -> (total, n)`` merges what is known of `x` with what is known of the other
+        shards of a batch, of which `x` is one.  (L, 2, C) `parts` are of the L leaves of the reduction tree, (L,)
+        `counts` the elements of a channel in each, `total` (2, C) and `n` for all shards; all in float64.  In the
+        forward pass `moments` is True and parts are means and sums of squared deviations; in the backward pass they
+        are sums, dweight and dbias become those of all shards.  `fastnn.distributed.SyncBatchNorm` is made of it.
     out : array like `x`, optional
         Receives the result.
 
@@ -113,7 +113,7 @@ def batch_norm(
         mean = z.mean(axes, dtype=wide(x))
         var = np.square(z - channels(mean)).mean(axes)
         if across is not None:
-            (mean, deviations), n = across(np.stack((mean, var * n))[None], np.array([n], np.float64))
+            (mean, deviations), n = across(np.stack((mean, var * n))[None], np.array([n], np.float64), True)
             var = deviations / n
         finite = bool(np.isfinite(mean).all() and np.isfinite(var).all())
         if nonfinite == "error" and not finite:
@@ -186,7 +186,7 @@ def batch_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
     dx = g.astype(zhat.dtype)
     n: float = max(dy.size // max(dy.shape[saved.channel_axis], 1), 1)
     if saved.across is not None:
-        (dbias, dweight), n = saved.across(np.stack((dbias, dweight))[None], np.array([n], np.float64))
+        (dbias, dweight), n = saved.across(np.stack((dbias, dweight))[None], np.array([n], np.float64), False)
     if not saved.frozen:
         dx = dx - channels(dbias) / n - zhat * channels(dweight) / n
     dx = dx * channels(saved.invstd)
