@@ -1,8 +1,8 @@
 """Training on several processes over MPI: each has its share of the batch, and all have the same weights.
 
-``pip install 'fastnn-kernels[mpi]'``, then ``mpiexec -n 4 python train.py``.  The same script runs on one process without
-either.  Batch statistics and dropout masks are those of one process, bit for bit, where shares are whole leaves of the
-reduction tree: see docs/distributed.md.
+``pip install 'fastnn-kernels[mpi]'``, then ``mpiexec -n 4 python train.py``.  The same script runs on one process
+without either.  Batch statistics and dropout masks are those of one process, bit for bit, where shares are whole leaves
+of the reduction tree: see docs/distributed.md.
 """
 
 from __future__ import annotations

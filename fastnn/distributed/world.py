@@ -66,7 +66,8 @@ class World:
         self._open: list[tuple[Any, Any]] = []  # requests, with the arrays that they write to
         self._mpi = _mpi() if comm is None else __import__("mpi4py.MPI").MPI
         given = self._mpi.COMM_WORLD if comm is None and self._mpi is not None else comm
-        self.rank, self.size = (0, 1) if given is None else (given.Get_rank(), given.Get_size())
+        self.rank: int = 0 if given is None else given.Get_rank()
+        self.size: int = 1 if given is None else given.Get_size()
         self._comm: Any = None
         if self.size > 1:
             self._comm, request = given.Idup()  # apart from what else is sent over it
@@ -89,8 +90,8 @@ class World:
         while not self._done(request):
             if time.monotonic() > end:
                 raise TimeoutError(
-                    f"rank {self.rank} of {self.size}: waited {self.timeout:g} s for the others, which have died, hang, "
-                    "or run something else; World(timeout=) sets how long"
+                    f"rank {self.rank} of {self.size}: waited {self.timeout:g} s for the others, which have died, "
+                    "hang, or run something else; World(timeout=) sets how long"
                 )
             polls += 1
             time.sleep(0 if polls < _POLLS else 1e-4)
@@ -109,8 +110,8 @@ class World:
     def gather(self, row: NDArray[Any]) -> NDArray[Any]:
         """The `row` of every process, one after the other: equal shapes and types."""
         if self.size == 1:
-            return row[None].copy()
-        rows = np.empty((self.size, *row.shape), row.dtype)
+            return np.array([row])
+        rows: NDArray[Any] = np.empty((self.size, *row.shape), row.dtype)
         self.sent += row.nbytes
         self.wait(self._start(rows, self._comm.Iallgather, np.ascontiguousarray(row), rows))
         return rows
