@@ -115,7 +115,7 @@ def test_all_processes_have_the_same_gradients_and_send_little_more(tmp_path):
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("killed", (), "KILLED BY SIGNAL"),
+        ("killed", (), r"signal 9|KILLED BY SIGNAL"),
         ("killed", ("-disable-auto-cleanup",), r"TimeoutError: rank 0 of 2: waited 5 s|another process has failed"),
         ("asleep", (), "TimeoutError: rank 0 of 2: waited 5 s for the others"),
         ("raises", (), "OSError: no data here"),
@@ -125,6 +125,18 @@ def test_when_one_process_stops_the_others_do(name, options, message, tmp_path):
     done = run(2, WORKER, name, tmp_path, options=options, timeout=60)
     assert done.returncode != 0
     assert re.search(message, done.stdout + done.stderr), done.stdout + done.stderr
+
+
+@needs_mpi
+def test_the_example_runs_on_two_processes_and_continues(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture, checkpoint = tmp_path / "picture.png", tmp_path / "run.npz"
+    for _ in range(2):
+        example = HERE.parent / "examples" / "distributed.py"
+        done = run(2, example, "--quick", "--out", picture, "--checkpoint", checkpoint)
+        assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in done.stdout and done.stdout.count("epoch") == 2
+    assert picture.read_bytes().startswith(b"\x89PNG") and checkpoint.exists()
 
 
 def test_without_mpi_one_process_trains_alone(tmp_path):

@@ -277,6 +277,7 @@ def _abort_all_on_exceptions(comm: Any) -> None:
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(0.5)  # mpiexec drops what it has not read by then
         comm.Abort(1)
 
     sys.excepthook = hook

@@ -33,7 +33,7 @@ def data(shape, dtype, seed=0):
 SHAPES = {
     "rows": ((256, 70), 1),
     "leaves_of_one": ((4 * 3 * 32, 5), 1),  # three leaves in each share
-    "planes": ((12, 6, 20, 20), 1),
+    "planes": ((24, 6, 20, 20), 1),
     "long_planes": ((4, 3, 80, 80), 1),
     "last": ((16, 10, 12, 7), -1),
 }
