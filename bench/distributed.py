@@ -5,6 +5,7 @@ The batch of all processes together stays the same (strong scaling); each has on
 """
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def measure(steps):
     widths = [INPUTS] + [HIDDEN] * LAYERS
     hidden = [
         layer
-        for n, m in zip(widths, widths[1:], strict=False)
+        for n, m in itertools.pairwise(widths)
         for layer in (fnn.Linear(n, m), SyncBatchNorm(m), fnn.ReLU(), fnn.Dropout(0.2))
     ]
     model, loss_fn = DataParallel(fnn.Sequential(*hidden, fnn.Linear(HIDDEN, 10))), fnn.CrossEntropyLoss()

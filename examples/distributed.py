@@ -1,4 +1,4 @@
-"""Training on several processes over MPI: each has its share of every batch. Needs fastnn-kernels[mpi] for more than one.
+"""Training on several processes over MPI, each with its share of every batch: fastnn-kernels[mpi].
 
 Run it with: mpiexec -n 2 python examples/distributed.py [--out distributed.png] [--checkpoint run.npz]
 or without mpiexec, on one process.

@@ -183,6 +183,6 @@ def test_waiting_has_an_end():
             return False
 
     alone, start = World(timeout=0.05), time.monotonic()
-    with pytest.raises(TimeoutError, match="waited 0.05 s"):
+    with pytest.raises(TimeoutError, match=r"waited 0\.05 s"):
         alone.wait(Never())
     assert time.monotonic() - start >= 0.05

@@ -39,7 +39,7 @@ class DataParallel(Module):
         Default: `world()`.
     parameters : iterable of Parameter, optional
         Those that are trained: the gradients of others stay those of the share.  Default: all.
-    bucket_bytes : int, default 4 MB
+    bucket_bytes : int, default 1 MB
         Gradients are gathered, those of the last layers first, and sent off when they are so many bytes together.
 
     Raises
@@ -65,7 +65,7 @@ class DataParallel(Module):
         *,
         among: World | None = None,
         parameters: Iterable[Parameter] | None = None,
-        bucket_bytes: int = 4 << 20,
+        bucket_bytes: int = 1 << 20,
     ) -> None:
         check_size("bucket_bytes", bucket_bytes)
         if not isinstance(net, Module):
