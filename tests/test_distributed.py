@@ -5,13 +5,17 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import fastnn.functional as F
+from fastnn import Generator, reference
 from fastnn.distributed import World
 from fastnn.distributed.norm import merge
 
@@ -175,6 +179,67 @@ def test_merged_parts_are_the_moments_of_all(leaves):
     whole = x.reshape(-1, 4)
     np.testing.assert_allclose(merged[0], (whole.mean(0), whole.var(0) * len(whole)), rtol=1e-9)
     assert count.tolist() == [9 * leaves]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(128, 9), (8, 3, 30, 30)])
+def test_across_makes_shards_one_batch(shape, dtype):
+    """Two threads for two processes."""
+    rng = np.random.default_rng(3)
+    x, dy = rng.standard_normal((2, *shape)).astype(dtype)
+    options = {"training": True, "activation": "relu", "dropout": 0.3}
+    y, saved = F.batch_norm(x, rng=Generator(1), **options)
+    whole = (y, *F.batch_norm_backward(dy, saved))
+    for ops in (F, reference):
+        met, told = threading.Barrier(2, timeout=60), {}
+
+        def shard(rank, ops=ops, met=met, told=told):
+            def across(parts, counts, moments):
+                told[rank, moments] = parts, counts
+                met.wait()
+                both = [told[0, moments], told[1, moments]]
+                merged, n = merge(*map(np.concatenate, zip(*both, strict=True)), moments)
+                return merged[0], float(n[0])
+
+            mine = slice(rank * len(x) // 2, (rank + 1) * len(x) // 2)
+            first = rank * x.size // 2
+            y, saved = ops.batch_norm(x[mine], rng=Generator(1), across=across, first=first, **options)
+            return (y, *ops.batch_norm_backward(dy[mine], saved))
+
+        with ThreadPoolExecutor(2) as pool:
+            left, right = pool.map(shard, (0, 1))
+        found = [np.concatenate(pair) for pair in zip(left[:2], right[:2], strict=True)] + list(left[2:])
+        for got, other in zip(left[2:], right[2:], strict=True):
+            np.testing.assert_array_equal(got, other)
+        for got, expected in zip(found, whole, strict=True):
+            if ops is F:
+                np.testing.assert_array_equal(got, expected)
+            else:
+                np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "answer, kind, message",
+    [
+        ((np.ones((2, 3)),), ValueError, "across: expected to return two values"),
+        ((np.ones((2, 4)), 8.0), ValueError, "what across returns: expected shape"),
+        ((np.ones((2, 3), np.float32), 8.0), TypeError, "what across returns: expected float64"),
+    ],
+)
+def test_what_across_returns_is_checked(answer, kind, message):
+    x, running = np.ones((4, 3), np.float32), np.zeros((2, 3))
+    with pytest.raises(kind, match=message):
+        F.batch_norm(x, *running, training=True, across=lambda *_: answer)
+    assert not running.any()
+
+
+def test_errors_of_across_are_raised():
+    def fail(*_):
+        raise ConnectionError("gone")
+
+    x = np.ones((4096, 3), np.float32)  # so large that the kernels run without the GIL
+    with pytest.raises(ConnectionError, match="gone"):
+        F.batch_norm(x, training=True, across=fail)
 
 
 def test_waiting_has_an_end():
