@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastnn as fnn
 import fastnn.functional as F
 from fastnn import Generator, reference
-from fastnn.distributed import World
+from fastnn.distributed import DataParallel, World
 from fastnn.distributed.norm import merge
 
 HERE = Path(__file__).parent
@@ -240,6 +241,71 @@ def test_errors_of_across_are_raised():
     x = np.ones((4096, 3), np.float32)  # so large that the kernels run without the GIL
     with pytest.raises(ConnectionError, match="gone"):
         F.batch_norm(x, training=True, across=fail)
+
+
+class Recorder:
+    """A world that records what it is told to do."""
+
+    rank, size = 0, 2
+
+    def __init__(self):
+        self.events = []
+
+    def gather(self, row):
+        return np.array([row, row])
+
+    def check_same(self, what, value):
+        pass
+
+    def broadcast(self, **parts):
+        pass
+
+    def progress(self):
+        self.events.append("layer")
+
+    def start_sum(self, array):
+        self.events.append("start")
+        return len(self.events)
+
+    def wait(self, request):
+        self.events.append("wait")
+
+
+def test_sums_start_while_backward_goes_on():
+    net = fnn.Sequential(*(fnn.Linear(8, 8, bias=False) for _ in range(4)))
+    recorder = Recorder()
+    model = DataParallel(net, among=recorder, bucket_bytes=2 * 8 * 8 * 4)
+    y = model(np.ones((4, 8), np.float32))
+    model.backward(np.ones_like(y))
+    assert recorder.events == ["layer", "start", "layer", "layer", "start", "layer", "wait", "wait"]
+    large = DataParallel(net, among=Recorder(), bucket_bytes=1)  # each gradient by itself
+    y = large(np.ones((4, 8), np.float32))
+    large.backward(np.ones_like(y))
+    assert large.among.events == ["start", "layer"] * 4 + ["wait"] * 4
+
+
+def test_a_second_gradient_in_one_pass_is_refused():
+    net = Twice(fnn.Linear(3, 3))
+    model = DataParallel(net, among=Recorder())
+    y = model(np.ones((4, 3), np.float32))
+    with pytest.raises(RuntimeError, match="expected one gradient in a backward pass"):
+        model.backward(y)
+    assert net.layer.weight._take is None
+
+
+class Twice(fnn.Module):
+    def __init__(self, layer):
+        self.layer = layer
+
+    def _forward(self, x, training):
+        y, first = self.layer._forward(x, training)
+        z, second = self.layer._forward(y, training)
+        return z, (first, second)
+
+    def _backward(self, dy, saved, **how):
+        for kept in reversed(saved):
+            dy = self.layer._backward(dy, kept, **how)
+        return dy
 
 
 def test_waiting_has_an_end():
