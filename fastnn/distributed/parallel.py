@@ -30,8 +30,8 @@ class DataParallel(Module):
     - In training, `x` is this process's share of the batch, rank after rank; dropout and noise draw its part of what
       one process would draw for the whole batch.
     - ``backward(dy)`` takes the gradient of the mean loss of the share, and weighs it by the share's part of the
-      samples.  The gradients, that of `x` too, are then those of the mean loss of the whole batch, and those of parameters
-      the same in all processes.
+      samples.  The gradients, that of `x` too, are then those of the mean loss of the whole batch; those of parameters
+      are the same in all processes.
 
     Parameters
     ----------
