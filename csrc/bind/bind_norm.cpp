@@ -72,7 +72,7 @@ struct NormInputs {
   }
 
   template <class T>
-  BatchNorm<T> arguments(const TailArgs& tail, double eps, const Array& y) const {
+  BatchNorm<T> arguments(const TailArgs& tail, double eps, const Array& y, const Across& across = nullptr) const {
     return {view,
             x.data<T>(),
             data_or_null<T>(weight),
@@ -80,7 +80,8 @@ struct NormInputs {
             data_or_null<T>(pre_bias),
             tail.epilogue<T>(data_or_null<T>(residual)),
             eps,
-            y.data<T>()};
+            y.data<T>(),
+            across};
   }
 };
 
@@ -125,8 +126,28 @@ enum {
   update_stats_,
   frozen_,
   first_,
+  across_,
   out_
 };
+
+constexpr int kKeptAcross = 2;  // behind the named arrays of a `Saved`
+
+// `function` as the merge of what the leaves of all shards give, moments or sums: called with the parts and the
+// elements of a channel in each, it returns what they give together and the elements of all.
+Across across_in(py::handle function, bool moments) {
+  if (function.is_none()) return nullptr;
+  return [function, moments](index leaves, index channels, const double* parts, const double* counts, double* result) {
+    const py::gil_scoped_acquire gil;
+    const Array given = empty({leaves, 2, channels}, Dtype::f64), elements = empty({leaves}, Dtype::f64);
+    std::copy_n(parts, given.size(), given.data<double>());
+    std::copy_n(counts, leaves, elements.data<double>());
+    const py::tuple answer = function(given.object(), elements.object(), py::bool_(moments));
+    if (answer.size() != 2) throw py::value_error("across: expected to return two values");
+    const Array merged = in(answer[0], "what across returns", empty({2, channels}, Dtype::f64));
+    std::copy_n(merged.data<double>(), merged.size(), result);
+    return answer[1].cast<double>();
+  };
+}
 
 struct Running {
   std::optional<Array> mean, var;  // both or none
@@ -193,7 +214,8 @@ py::object train(const Arguments& a, const NormInputs& inputs, TailArgs& tail, d
   const Running running = frozen ? given_statistics(a, inputs) : updated_statistics(a, inputs);
   const RunningUpdate update = update_of(a, running);
   const View& v = inputs.view;
-  if (!frozen && v.outer * v.inner < 2)
+  const py::handle across = frozen ? py::handle(Py_None) : a[across_];
+  if (!frozen && v.outer * v.inner < (across.is_none() ? 2 : 1))
     throw py::value_error("x: expected at least two values per channel in training, got " +
                           std::to_string(v.outer * v.inner) +
                           "; use a larger batch (drop a last batch of one), or training=False");
@@ -214,7 +236,7 @@ py::object train(const Arguments& a, const NormInputs& inputs, TailArgs& tail, d
   const index bad = by_dtype(inputs.x, [&](auto t) -> index {
     using T = decltype(t);
     const Computation computation(inputs.x.size());
-    const BatchNorm<T> arguments = inputs.arguments<T>(tail, eps, y);
+    const BatchNorm<T> arguments = inputs.arguments<T>(tail, eps, y, across_in(across, true));
     if (!frozen) return batch_norm_train(arguments, mode, update, block.mean, block.invstd);
     batch_norm_frozen(arguments, update.mean, update.var, block.mean, block.invstd);
     return -1;
@@ -226,6 +248,7 @@ py::object train(const Arguments& a, const NormInputs& inputs, TailArgs& tail, d
   }
   keep(saved, 0, inputs.x.source());
   keep(saved, 1, source_or_none(inputs.residual));
+  keep(saved, kKeptAcross, across);
   const auto copy = [](unsigned char* to, const std::optional<Array>& from) {
     if (from) std::memcpy(to, from->raw(), from->nbytes());
   };
@@ -275,7 +298,8 @@ py::object batch_norm_backward_(const Arguments& a) {
         n.view, dy.data<T>(), x.data<T>(), block.mean, block.invstd, reinterpret_cast<const T*>(block.weight),
         reinterpret_cast<const T*>(block.bias), reinterpret_cast<const T*>(block.pre_bias),
         n.tail.epilogue<T>(passes ? nullptr : data_or_null<T>(residual)), dx.data<T>(), dweight.data<T>(),
-        dbias.data<T>(), data_or_null<T>(dresidual), data_or_null<T>(dpre_bias), n.frozen});
+        dbias.data<T>(), data_or_null<T>(dresidual), data_or_null<T>(dpre_bias), n.frozen,
+        across_in(saved.arrays[kKeptAcross], false)});
   });
   const py::object through = passes ? dy.source() : object_or_none(dresidual);
   if (n.has_residual && n.has_pre_bias)
@@ -309,6 +333,7 @@ void bind_norm(py::module_&) {
            "update_stats",
            "frozen",
            "first",
+           "across",
            "out"},
           batch_norm_});
   define({"batch_norm_backward", {"dy", "saved", "out"}, batch_norm_backward_});

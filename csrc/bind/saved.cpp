@@ -15,6 +15,13 @@ Saved& self_of(PyObject* object) {
   return *reinterpret_cast<Saved*>(object);
 }
 
+// Calls f(name, array) for those that are there.
+template <class F>
+void for_arrays(const Saved& saved, const F& f) {
+  for (int k = 0; k < kMaxKept && saved.kind->arrays[k] != nullptr; ++k)
+    if (saved.arrays[k] != Py_None) f(saved.kind->arrays[k], py::handle(saved.arrays[k]));
+}
+
 // Arrays of numbers refer to nothing, so there are no cycles for the garbage collector to find.
 void dealloc(PyObject* object) {
   Saved& self = self_of(object);
@@ -30,8 +37,7 @@ void dealloc(PyObject* object) {
 
 PyObject* arrays(PyObject* object, void*) {
   py::list list;
-  for (PyObject* array : self_of(object).arrays)
-    if (array != Py_None) list.append(py::handle(array));
+  for_arrays(self_of(object), [&](const char*, py::handle array) { list.append(array); });
   return py::tuple(list).release().ptr();
 }
 
@@ -41,8 +47,8 @@ PyObject* own_nbytes(PyObject* object, void*) {
 
 PyObject* nbytes(PyObject* object, void*) {
   std::size_t bytes = self_of(object).block_bytes;
-  for (PyObject* array : self_of(object).arrays)
-    if (array != Py_None) bytes += py::handle(array).attr("nbytes").cast<std::size_t>();
+  for_arrays(self_of(object),
+             [&](const char*, py::handle array) { bytes += array.attr("nbytes").cast<std::size_t>(); });
   return PyLong_FromSize_t(bytes);
 }
 
@@ -60,12 +66,9 @@ PyObject* attribute(PyObject* object, PyObject* name) {
 
 PyObject* repr(PyObject* object) {
   std::string text = "<kept by " + std::string(self_of(object).kind->op) + ":";
-  const SavedKind& kind = *self_of(object).kind;
-  for (int k = 0; k < kMaxKept && kind.arrays[k] != nullptr; ++k) {
-    PyObject* const array = self_of(object).arrays[k];
-    if (array != Py_None)
-      text += std::string(" ") + kind.arrays[k] + " " + std::string(py::str(py::handle(array).attr("shape")));
-  }
+  for_arrays(self_of(object), [&](const char* name, py::handle array) {
+    text += std::string(" ") + name + " " + std::string(py::str(array.attr("shape")));
+  });
   text += " and " + std::to_string(self_of(object).block_bytes) + " bytes of its own>";
   return PyUnicode_FromString(text.c_str());
 }

@@ -20,7 +20,7 @@ struct SavedKind {
 
 struct Saved {
   PyObject_HEAD const SavedKind* kind;
-  PyObject* arrays[kMaxKept];  // None where there is none
+  PyObject* arrays[kMaxKept];  // None where there is none; behind the named ones, other objects
   unsigned char* block;
   std::size_t block_bytes;
   std::size_t reserved;  // by a block that comes from where large arrays do, else 0

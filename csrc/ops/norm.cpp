@@ -111,6 +111,16 @@ Cost forward_cost(const BatchNorm<T>& a) {
   return a.tail.threshold > 0 ? cost.random_bits(n) : cost;
 }
 
+// Two results of each leaf, merged with those of the other shards; the elements of a channel in all.
+template <class Kernel>
+double merge_across(const Across& across, const Leaves& leaves, double cost_ns, double* result, const Kernel& kernel) {
+  const index channels = leaves.view.channels;
+  Scratch<double> parts(leaves.count * 2 * channels), counts(leaves.count);
+  each_leaf(leaves, 2, cost_ns, parts.data(), kernel);
+  for (index l = 0; l < leaves.count; ++l) counts.data()[l] = static_cast<double>(leaf_elements(leaves, l));
+  return across(leaves.count, channels, parts.data(), counts.data(), result);
+}
+
 }  // namespace
 
 template <class T>
@@ -118,7 +128,7 @@ index batch_norm_train(const BatchNorm<T>& a, Nonfinite nonfinite, RunningUpdate
                        double* invstd) {
   const Kernels<T>& k = kernels<T>();
   const View& v = a.view;
-  const double n = static_cast<double>(v.outer * v.inner);
+  double n = static_cast<double>(v.outer * v.inner);
   const Cost cost = forward_cost(a);
   const NormParameters<T> parameters(v, a.weight, a.bias, a.pre_bias, false);
   const Forward<T> f = forward_of(a, parameters, cost.beyond_cache());
@@ -147,7 +157,7 @@ index batch_norm_train(const BatchNorm<T>& a, Nonfinite nonfinite, RunningUpdate
   };
 
   index bad;
-  if (channel_hot<T>(v, 1, team_size(v.channels, cost.ns))) {
+  if (!a.across && channel_hot<T>(v, 1, team_size(v.channels, cost.ns))) {
     parallel_for(v.channels, cost.ns, [&](index begin, index end) {
       for (index c = begin; c < end; ++c) {
         k.moments(m, Part{0, m.leaves.count, c, c + 1, means});
@@ -161,10 +171,16 @@ index batch_norm_train(const BatchNorm<T>& a, Nonfinite nonfinite, RunningUpdate
     bad = refused();
     if (bad < 0) update_running();
   } else {
-    reduce(
-        m.leaves, 2, cost.ns, means, [&](const Part& part) { k.moments(m, part); },
-        [&](const double* parts, index size, const Part& part) { k.merge_moments(m.leaves, size, parts, part); },
-        finish);
+    const auto moments = [&](const Part& part) { k.moments(m, part); };
+    if (a.across) {
+      n = merge_across(a.across, m.leaves, cost.ns, means, moments);
+      finish(0, v.channels);
+    } else {
+      reduce(
+          m.leaves, 2, cost.ns, means, moments,
+          [&](const double* parts, index size, const Part& part) { k.merge_moments(m.leaves, size, parts, part); },
+          finish);
+    }
     bad = refused();
     if (bad < 0) update_running();  // before the last region, so that the next call finds the team awake
     if (bad < 0 || nonfinite != Nonfinite::error)
@@ -208,7 +224,7 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
       if (sums) std::fill_n(sums, v.channels, T(0));
     return;
   }
-  const double n = static_cast<double>(v.outer * v.inner);
+  double n = static_cast<double>(v.outer * v.inner);
   const int inputs = a.tail.residual && a.tail.activation >= 0 ? 3 : 2;
   Cost cost = Cost{}.bytes<T>((inputs + 1 + (a.dresidual ? 1 : 0)) * size).passes(3);
   cost = cost.template activation<T>(a.tail.activation, 2 * size);
@@ -216,7 +232,7 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   const NormParameters<T> parameters(v, a.weight, a.bias, a.pre_bias, true);
   parameters.set_statistics(0, v.channels, a.mean, a.invstd);
   const Leaves leaves = cut_leaves(v);
-  const bool hot = channel_hot<T>(v, inputs, team_size(v.channels, cost.ns));
+  const bool hot = !a.across && channel_hot<T>(v, inputs, team_size(v.channels, cost.ns));
   // First pass: the sums of dz. Where dz is wanted itself, or costs random bits, or is all that the second pass needs,
   // it is kept for that.
   Backward<T> sums{};
@@ -254,10 +270,16 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
       }
     });
   } else {
-    reduce(
-        leaves, 2, cost.ns, sum_dz, [&](const Part& part) { k.norm_gradient_sums(sums, part); },
-        [&](const double* parts, index together, const Part& part) { k.merge_sums(leaves, together, parts, 2, part); },
-        finish);
+    const auto both_sums = [&](const Part& part) { k.norm_gradient_sums(sums, part); };
+    if (a.across) {
+      n = merge_across(a.across, leaves, cost.ns, sum_dz, both_sums);
+      finish(0, v.channels);
+    } else {
+      reduce(
+          leaves, 2, cost.ns, sum_dz, both_sums,
+          [&](const double* parts, index size, const Part& part) { k.merge_sums(leaves, size, parts, 2, part); },
+          finish);
+    }
     reduce(
         leaves, 1, cost.ns, sum_dx, [&](const Part& part) { k.norm_gradient(gradient, part); },
         [&](const double* parts, index together, const Part& part) { k.merge_sums(leaves, together, parts, 1, part); },

@@ -1,5 +1,6 @@
 // What each operation does with whole arrays: phases, threads, cache policy. No Python here.
 #pragma once
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -54,6 +55,11 @@ struct RunningUpdate {
   index ddof;
 };
 
+// Merges the two results of each leaf, (leaves, 2, channels), with those of other shards into result, (2, channels);
+// counts are the elements of a channel in each leaf, the value those in all shards. Empty: the batch is not sharded.
+using Across =
+    std::function<double(index leaves, index channels, const double* parts, const double* counts, double* result)>;
+
 template <class T>
 struct BatchNorm {
   View view;
@@ -61,6 +67,7 @@ struct BatchNorm {
   Epilogue<T> tail;
   double eps;
   T* y;
+  Across across = nullptr;
 };
 
 template <class T>
@@ -72,6 +79,7 @@ struct BatchNormGradient {
   Epilogue<T> tail;
   T *dx, *dweight, *dbias, *dresidual, *dpre_bias;  // the last two may be nullptr
   bool frozen;                                      // the statistics are constants, not functions of x
+  Across across = nullptr;
 };
 
 // Norm of groups of consecutive channels in each sample. A sample's elements are (outer, channels, inner).

@@ -20,12 +20,24 @@ inline Leaves cut_leaves(const View& view) {
   return leaves;
 }
 
+// Elements of one channel in leaf l.
+inline index leaf_elements(const Leaves& leaves, index l) {
+  const View& v = leaves.view;
+  if (leaves.pieces > 1) return std::min(kPiece, v.inner - l % leaves.pieces * kPiece);
+  return std::min(leaves.samples, v.outer - l * leaves.samples) * v.inner;
+}
+
 // Leaves of one task: tasks are aligned subtrees in memory order; four per thread even out their cost.
 inline index leaves_per_task(index leaves, index bands, int team) {
   index size = 1;
   while (size < kPart && size < leaves && (team == 1 || (leaves + 2 * size - 1) / (2 * size) * bands >= 4 * team))
     size *= 2;
   return size;
+}
+
+// Channels of one task.
+inline index band_of(const View& view) {
+  return view.inner <= kRowForm ? kBandRows / std::max<index>(1, view.inner) : kBandPlanes;
 }
 
 // Runs kernel(part) over all leaves and channels, the partial results merged by merge(parts, leaves_per_part, part)
@@ -36,8 +48,7 @@ template <class Kernel, class Merge, class Finish>
 void reduce(const Leaves& leaves, index results, double cost_ns, double* result, const Kernel& kernel,
             const Merge& merge, const Finish& finish) {
   const index channels = leaves.view.channels;
-  const index band = leaves.view.inner <= kRowForm ? kBandRows / std::max<index>(1, leaves.view.inner) : kBandPlanes;
-  const index bands = (channels + band - 1) / band;
+  const index band = band_of(leaves.view), bands = (channels + band - 1) / band;
   const index size = leaves_per_task(leaves.count, bands, team_size(leaves.count * bands, cost_ns));
   const index groups = (leaves.count + size - 1) / size;
   const bool merged = result && groups > 1;
@@ -57,6 +68,19 @@ void reduce(const Leaves& leaves, index results, double cost_ns, double* result,
                    merge(parts.data(), size, Part{0, groups, c, std::min(channel1, c + kBandPlanes), result});
                  finish(begin * kBandPlanes, channel1);
                });
+}
+
+// Runs kernel(part) leaf by leaf: the results of leaf l are parts[(l * results + k) * channels + c].
+template <class Kernel>
+void each_leaf(const Leaves& leaves, index results, double cost_ns, double* parts, const Kernel& kernel) {
+  const index channels = leaves.view.channels;
+  const index band = band_of(leaves.view), bands = (channels + band - 1) / band;
+  parallel_for(leaves.count * bands, cost_ns, [&](index begin, index end) {
+    for (index task = begin; task < end; ++task) {
+      const index leaf = task / bands, channel0 = task % bands * band;
+      kernel(Part{leaf, leaf + 1, channel0, std::min(channels, channel0 + band), parts + leaf * results * channels});
+    }
+  });
 }
 
 // The sums of consecutive pieces of one array, merged on the tree.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastnn import random
 from fastnn._core import Saved
 from fastnn.functional._arrays import Array
@@ -34,6 +36,7 @@ def batch_norm(
     update_stats: bool = True,
     frozen: bool = False,
     first: int = 0,
+    across: Callable[[Array, Array, bool], tuple[Array, float]] | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Saved | None]:
     """Batch normalisation, then residual, activation and dropout.
@@ -91,6 +94,12 @@ def batch_norm(
         Without effect in inference.
     first : int, default 0
         Flat index of the first element of `x` in the random stream, for shards of a larger array.
+    across : callable, optional
+        ``across(parts, counts, moments) -> (total, n)`` merges what is known of `x` with what is known of the other
+        shards of a batch, of which `x` is one.  (L, 2, C) `parts` are of the L leaves of the reduction tree, (L,)
+        `counts` the elements of a channel in each, `total` (2, C) and `n` for all shards; all in float64.  In the
+        forward pass `moments` is True and parts are means and sums of squared deviations; in the backward pass they
+        are sums, dweight and dbias become those of all shards.  `fastnn.distributed.SyncBatchNorm` is made of it.
     out : array like `x`, optional
         C-contiguous; receives y.  May be `x` or `residual` in inference only.
 

@@ -55,6 +55,7 @@ class Chain:
         epilogue: dict[str, Any] = {"activation": self.spec}
         if self.dropout is not None:
             epilogue["dropout"], epilogue["rng"] = self.dropout.rate(training), self.dropout.rng
+            epilogue["first"] = self.dropout.first(z.size)
         if self.norm is None:
             out = z if self.product is not None and not (training and self._keeps_input()) else None
             y, kept = _backend.ops.bias_act(z, bias, training=training, channel_axis=axis, out=out, **epilogue)

@@ -28,6 +28,7 @@ class Stochastic(Module):
     """
 
     _fresh_dx = True
+    _shard = (0, 1)  # samples of the batch before this process's share, and in it
 
     def __init__(self, rng: random.Generator | None) -> None:
         self.rng = rng
@@ -35,6 +36,11 @@ class Stochastic(Module):
     def active(self, training: bool) -> bool:
         """Whether this pass is random."""
         return training and self.training
+
+    def first(self, size: int) -> int:
+        """Index in the random stream of the first of `size` decisions."""
+        before, samples = self._shard
+        return before * (size // samples)
 
     def _generator(self) -> random.Generator:
         return random.default_generator if self.rng is None else self.rng
@@ -61,10 +67,15 @@ class DropoutBase(Stochastic):
         """What the function takes besides `p` and `rng`."""
         return {}
 
+    def _decisions(self, x: NDArray[Any]) -> int:
+        """Of what is dropped or kept."""
+        return x.size
+
     def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
         if not self.active(training):
             return x, None
-        y, saved = getattr(_backend.ops, self._op)(x, self.p, True, rng=self.rng, **self._options())
+        first = self.first(self._decisions(x))
+        y, saved = getattr(_backend.ops, self._op)(x, self.p, True, rng=self.rng, first=first, **self._options())
         return y, saved
 
     def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
@@ -155,6 +166,10 @@ class _ChannelDropout(DropoutBase):
     def _options(self) -> dict[str, Any]:
         return {"channel_axis": self.channel_axis}
 
+    def _decisions(self, x: NDArray[Any]) -> int:
+        known = -x.ndim <= self.channel_axis < x.ndim  # else the function refuses it
+        return x.shape[0] * x.shape[self.channel_axis] if known else 0
+
 
 class Dropout1d(_ChannelDropout):
     __doc__ = _ChannelDropout.__doc__
@@ -222,7 +237,10 @@ class GaussianNoise(Stochastic):
     def _forward(self, x: NDArray[Any], training: bool) -> tuple[NDArray[Any], Any]:
         if not self.active(training):
             return x, None
-        return _backend.ops.gaussian_noise(x, self.std, True, mean=self.mean, rng=self.rng), (x.shape, x.dtype)
+        return _backend.ops.gaussian_noise(x, self.std, True, mean=self.mean, rng=self.rng, first=self.first(x.size)), (
+            x.shape,
+            x.dtype,
+        )
 
     def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
         if saved is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
@@ -34,10 +34,11 @@ class Parameter:
         Whether weight decay makes sense for it: yes for weights, no for biases and norm parameters.
     """
 
-    __slots__ = ("_data", "decay", "grad", "name")
+    __slots__ = ("_data", "_take", "decay", "grad", "name")
 
     def __init__(self, data: NDArray[Any], name: str = "", decay: bool = True) -> None:
         self._data = data
+        self._take: Callable[[Parameter, NDArray[Any], bool], None] | None = None  # gets what `set_grad` is given
         self.grad: NDArray[Any] | None = None
         self.name = name
         self.decay = decay
@@ -53,6 +54,8 @@ class Parameter:
 
     def set_grad(self, grad: NDArray[Any], accumulate: bool) -> None:
         """Make `grad`, a fresh array, the gradient; with `accumulate`, add the present gradient to it first."""
+        if self._take is not None:
+            return self._take(self, grad, accumulate)
         if accumulate and self.grad is not None:
             np.add(self.grad, grad, out=grad)
         self.grad = grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def batch_norm(
     update_stats: bool = True,
     frozen: bool = False,
     first: int = 0,
+    across: Callable[[Array, Array, bool], tuple[Array, float]] | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Saved | None]:
     """Batch normalisation, then residual, activation and dropout.
@@ -78,6 +80,12 @@ def batch_norm(
         In training, normalise with the running statistics, which are constants then.
     first : int, default 0
         Flat index of the first element of `x` in the random stream.
+    across : callable, optional
+        ``across(parts, counts, moments) -> (total, n)`` merges what is known of `x` with what is known of the other
+        shards of a batch, of which `x` is one.  (L, 2, C) `parts` are of the L leaves of the reduction tree, (L,)
+        `counts` the elements of a channel in each, `total` (2, C) and `n` for all shards; all in float64.  In the
+        forward pass `moments` is True and parts are means and sums of squared deviations; in the backward pass they
+        are sums, dweight and dbias become those of all shards.  `fastnn.distributed.SyncBatchNorm` is made of it.
     out : array like `x`, optional
         Receives the result.
 
@@ -99,11 +107,14 @@ def batch_norm(
     z = x if pre_bias is None else x + channels(pre_bias)
     if training and not frozen:
         axes = other_axes(x, channel_axis)
-        n = math.prod(x.shape[axis] for axis in axes)
-        if n < 2:
+        n: float = math.prod(x.shape[axis] for axis in axes)
+        if n < (2 if across is None else 1):
             raise ValueError(f"x: expected at least two values per channel in training, got {n}")
         mean = z.mean(axes, dtype=wide(x))
         var = np.square(z - channels(mean)).mean(axes)
+        if across is not None:
+            (mean, deviations), n = across(np.stack((mean, var * n))[None], np.array([n], np.float64), True)
+            var = deviations / n
         finite = bool(np.isfinite(mean).all() and np.isfinite(var).all())
         if nonfinite == "error" and not finite:
             raise ValueError("x: expected finite batch statistics, got infinity or NaN")
@@ -130,6 +141,7 @@ def batch_norm(
         weight=None if weight is None else weight.copy(),
         channel_axis=channel_axis,
         frozen=frozen,
+        across=None if frozen else across,
         has_residual=residual is not None,
         has_pre_bias=pre_bias is not None,
     )
@@ -172,8 +184,10 @@ def batch_norm_backward(dy: Array, saved: Saved, *, out: Array | None = None) ->
     zhat = (saved.z - channels(saved.mean)) * channels(saved.invstd)
     dweight, dbias = (g * zhat).sum(axes), g.sum(axes, dtype=zhat.dtype)
     dx = g.astype(zhat.dtype)
+    n: float = max(dy.size // max(dy.shape[saved.channel_axis], 1), 1)
+    if saved.across is not None:
+        (dbias, dweight), n = saved.across(np.stack((dbias, dweight))[None], np.array([n], np.float64), False)
     if not saved.frozen:
-        n = max(dy.size // max(dy.shape[saved.channel_axis], 1), 1)
         dx = dx - channels(dbias) / n - zhat * channels(dweight) / n
     dx = dx * channels(saved.invstd)
     if saved.weight is not None:
