@@ -11,6 +11,9 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#ifdef _WIN32
+#include <malloc.h>
+#endif
 
 namespace fastnn {
 namespace memory {
@@ -46,13 +49,25 @@ std::size_t size_class(std::size_t bytes) {
 }
 
 void* fetch(std::size_t bytes) {
-  void* data = nullptr;
   const bool large = bytes >= 2 * huge_page;
+#ifdef _WIN32
+  return _aligned_malloc(bytes, large ? huge_page : alignment);
+#else
+  void* data = nullptr;
   if (posix_memalign(&data, large ? huge_page : alignment, bytes) != 0) return nullptr;
 #ifdef __linux__
   if (large) madvise(data, bytes, MADV_HUGEPAGE);  // fewer page faults on the first touch; a hint only
 #endif
   return data;
+#endif
+}
+
+void give_back(void* data) {
+#ifdef _WIN32
+  _aligned_free(data);
+#else
+  std::free(data);
+#endif
 }
 
 // Gives the oldest idle blocks back until at most `keep` bytes are idle. The lock is held.
@@ -61,7 +76,7 @@ void trim(Cache& c, std::size_t keep) {
     auto oldest = c.idle.end();
     for (auto it = c.idle.begin(); it != c.idle.end(); ++it)
       if (oldest == c.idle.end() || it->second.front().released < oldest->second.front().released) oldest = it;
-    std::free(oldest->second.front().data);
+    give_back(oldest->second.front().data);
     c.idle_bytes -= oldest->first;
     oldest->second.pop_front();
     if (oldest->second.empty()) c.idle.erase(oldest);
@@ -120,7 +135,7 @@ void release(Block block) noexcept {
   c.in_use -= block.bytes;
   const std::size_t keep = c.peak < c.limit ? c.peak : c.limit;
   if (block.bytes > keep) {
-    std::free(block.data);
+    give_back(block.data);
     return;
   }
   try {
@@ -129,7 +144,7 @@ void release(Block block) noexcept {
   } catch (const std::bad_alloc&) {
     const auto entry = c.idle.find(block.bytes);
     if (entry != c.idle.end() && entry->second.empty()) c.idle.erase(entry);
-    std::free(block.data);
+    give_back(block.data);
   }
   trim(c, keep);
 }

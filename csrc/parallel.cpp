@@ -1,13 +1,15 @@
 #include "parallel.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <mutex>
 #include <stdexcept>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
 
 #include "memory.hpp"
 #include "system.hpp"
@@ -107,6 +109,7 @@ void run_team(int threads, index tasks, Body body, void* context) {
 // fork() copies the process with only the calling thread in it: a team opened in the child would wait for
 // workers that do not exist. So the child stays serial, and no lock of ours is held by a thread that is gone.
 // The order matters: a region may allocate, an allocation never opens a region.
+#if defined(__unix__) || defined(__APPLE__)
 void before_fork() {
   region.lock();
   memory::lock_for_fork();
@@ -119,6 +122,7 @@ void after_fork_in_child() {
   forked.store(true);
   after_fork_in_parent();
 }
+#endif
 
 int parse_threads(const char* text) {
   char* end = nullptr;
@@ -165,8 +169,10 @@ void initialise() {
     explicit_from_environment = true;
   }
   quota = system::cgroup_cpus();
+#if defined(__unix__) || defined(__APPLE__)
   static const int registered = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   if (registered != 0) throw std::runtime_error("pthread_atfork failed");
+#endif
 }
 
 void set_num_threads(int n) {

@@ -1,14 +1,19 @@
 #include "system.hpp"
 
-#include <sched.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <sstream>
+
+#ifdef _WIN32
+#define NOMINMAX
+#include <windows.h>
+#else
+#include <sched.h>
+#include <unistd.h>
+#endif
 
 namespace fastnn {
 namespace system {
@@ -82,8 +87,18 @@ double cgroup_memory(const std::string& root) {
   return smallest_limit(root, "memory", memory_of);
 }
 
+static double physical_memory() {
+#ifdef _WIN32
+  MEMORYSTATUSEX status;
+  status.dwLength = sizeof status;
+  return GlobalMemoryStatusEx(&status) ? static_cast<double>(status.ullTotalPhys) : 0.0;
+#else
+  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+#endif
+}
+
 double memory_limit() {
-  const double physical = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  const double physical = physical_memory();
   const double allowed = cgroup_memory();
   return allowed > 0.0 ? std::min(physical, allowed) : physical;
 }
