@@ -194,7 +194,7 @@ py::object max_pool2d_backward_(const Arguments& a) {
   const auto& [w, dtype] = numbers_of<MaxPoolNumbers>(saved);
   const Array dy = in(a[dy_], "dy", shape_of(output_shape(w), dtype));
   return computed(dy, "dy", out(a[out_], "out", input_shape(w), dtype),
-                  [&, &w = w](auto* from, auto* to) { max_pool_gradient(w, from, saved.block, to); });
+                  [&, &windows = w](auto* from, auto* to) { max_pool_gradient(windows, from, saved.block, to); });
 }
 
 py::object avg_pool2d_(const Arguments& a) {
