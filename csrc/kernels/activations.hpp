@@ -181,8 +181,8 @@ struct GeluTanh {
     const T c3_high = upper_half(T(c3)), c3_low = T((c3 - c3_high) + c3_rest);
     const T u = upper_half(x), square = u * u, square_low = (x - u) * (x + u);
     const T s = upper_half(square), cubic = c3_high * s, rounded = (cubic + grid) - grid;
-    const T rest =
-        (cubic - rounded) + ((c3_high * (square - s) + c3_low * square) + (T(c3) * square_low + T((c1 - c1_high) + c1_rest)));
+    const T rest = (cubic - rounded) +
+                   ((c3_high * (square - s) + c3_low * square) + (T(c3) * square_low + T((c1 - c1_high) + c1_rest)));
     const T factor = c1_high + rounded;
     return Odds<T>::of_sum(u * factor, (x - u) * factor + x * rest);
   }
