@@ -9,8 +9,13 @@
 #define FASTNN_POSIX 1
 #endif
 
+// clang-cl, which looks like MSVC, speaks g++'s language as well.
+#if defined(__GNUC__) || defined(__clang__)
+#define FASTNN_GNU 1
+#endif
+
 // FASTNN_BUILTIN(fabsf)(x): the instruction, without the C library where there is a choice.
-#if defined(__GNUC__)  // clang, too
+#ifdef FASTNN_GNU
 #define FASTNN_INLINE inline __attribute__((always_inline))
 #define FASTNN_NOINLINE __attribute__((noinline))
 #define FASTNN_BUILTIN(name) __builtin_##name
@@ -27,14 +32,15 @@
 #define FASTNN_RESTRICT __restrict
 
 // Vectors of the language: FASTNN_VECTOR_EXTENSIONS=OFF of the build does without, as compilers without them do.
-#if defined(__GNUC__) && !defined(FASTNN_NO_VECTOR_EXTENSIONS)
+#if defined(FASTNN_GNU) && !defined(FASTNN_NO_VECTOR_EXTENSIONS)
 #define FASTNN_VECTOR_EXTENSIONS 1
 #endif
 
-// Before a loop: no iteration depends on what another one has written; it is to be unrolled.
+// Before a loop: no iteration depends on what another one has written; it is to be unrolled. Where the first is not
+// known, the loop asks at run time whether its arrays overlap. Clang's counterpart is none: it may reorder sums.
 #define FASTNN_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define FASTNN_IVDEP FASTNN_PRAGMA(clang loop vectorize(assume_safety))
+#define FASTNN_IVDEP
 #define FASTNN_UNROLL(times) FASTNN_PRAGMA(clang loop unroll_count(times))
 #elif defined(__GNUC__)
 #define FASTNN_IVDEP FASTNN_PRAGMA(GCC ivdep)

@@ -6,10 +6,10 @@
 #include "compiler.hpp"
 
 #ifdef FASTNN_X86_64
-#ifdef _MSC_VER
-#include <intrin.h>
-#else
+#ifdef FASTNN_GNU
 #include <cpuid.h>
+#else
+#include <intrin.h>
 #endif
 #endif
 
@@ -28,26 +28,26 @@ struct Leaf {
 };
 
 Leaf leaf(std::uint32_t number) {
-#ifdef _MSC_VER
+#ifdef FASTNN_GNU
+  Leaf r;
+  __cpuid_count(number, 0, r.eax, r.ebx, r.ecx, r.edx);
+  return r;
+#else
   int r[4];
   __cpuidex(r, static_cast<int>(number), 0);
   return {static_cast<std::uint32_t>(r[0]), static_cast<std::uint32_t>(r[1]), static_cast<std::uint32_t>(r[2]),
           static_cast<std::uint32_t>(r[3])};
-#else
-  Leaf r;
-  __cpuid_count(number, 0, r.eax, r.ebx, r.ecx, r.edx);
-  return r;
 #endif
 }
 
 // The registers that the operating system saves.
 std::uint64_t saved_registers() {
-#ifdef _MSC_VER
-  return _xgetbv(0);
-#else
+#ifdef FASTNN_GNU
   std::uint32_t low, high;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (std::uint64_t{high} << 32) | low;
+#else
+  return _xgetbv(0);
 #endif
 }
 

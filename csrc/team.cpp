@@ -183,7 +183,7 @@ void wait_for_loop(const Team& team, Member& self, std::uint32_t seen) {
   self.asleep.store(false);
 }
 
-[[noreturn]] void stand_by(Member& self) {
+[[noreturn, maybe_unused]] void stand_by(Member& self) {
   Team& team = all();
   Aside aside;
   for (std::uint32_t seen = 0;;) {

@@ -167,6 +167,8 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_fork(run_python, name: str) -> None:
+    if name == "a child of another thread, which ends there" and "libomp" in str(_core.config()["openmp_runtime"]):
+        pytest.skip("libomp crashes while such a child exits: see docs/portability.md")
     run_python(COMMON + SCRIPTS[name] + "\nprint('done')", timeout=120)
 
 

@@ -169,18 +169,20 @@ struct GeluTanh {
   static constexpr double ns = 1.4;
   static constexpr bool from_output = false;
   static constexpr T low = sizeof(T) == 4 ? T(-12) : T(-23), high = sizeof(T) == 4 ? T(6) : T(8);
-  static constexpr long double c1 = 1.595769121605730711759784L, c3 = 0.07135481627260024877633875L;
+  // Each the sum of two, as a wider type is not the same everywhere.
+  static constexpr double c1 = 1.595769121605730711759784, c1_rest = -0x1.ccp-54;
+  static constexpr double c3 = 0.07135481627260024877633875, c3_rest = -0x1.6cp-61;
 
   // z to half as many bits again as fit: the sum of two, whose first is a product of halves. `grid` rounds to an
   // absolute precision that leaves c1 + c3 x^2 half of the bits.
   static FASTNN_INLINE Odds<T> odds(T x) {
     constexpr T grid = sizeof(T) == 4 ? T(0x1.8p15) : T(0x1.8p32);  // to 2^-8, to 2^-20
     constexpr T c1_high = sizeof(T) == 4 ? T(409.0 / 256) : T(1673285.0 / 1048576);
-    const T c3_high = upper_half(T(c3)), c3_low = T(c3 - c3_high);
+    const T c3_high = upper_half(T(c3)), c3_low = T((c3 - c3_high) + c3_rest);
     const T u = upper_half(x), square = u * u, square_low = (x - u) * (x + u);
     const T s = upper_half(square), cubic = c3_high * s, rounded = (cubic + grid) - grid;
-    const T rest =
-        (cubic - rounded) + ((c3_high * (square - s) + c3_low * square) + (T(c3) * square_low + T(c1 - c1_high)));
+    const T rest = (cubic - rounded) +
+                   ((c3_high * (square - s) + c3_low * square) + (T(c3) * square_low + T((c1 - c1_high) + c1_rest)));
     const T factor = c1_high + rounded;
     return Odds<T>::of_sum(u * factor, (x - u) * factor + x * rest);
   }
