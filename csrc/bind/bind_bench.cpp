@@ -368,7 +368,6 @@ FASTNN_LOOPS(baseline, , 4, _mm)
 FASTNN_LOOPS(v3, FASTNN_TARGET("avx2"), 8, _mm256)
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
-#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 warns about its own _mm512_undefined_ps
 #endif
 FASTNN_LOOPS(v4, FASTNN_TARGET("avx512f"), 16, _mm512)
