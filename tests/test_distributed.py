@@ -121,7 +121,7 @@ def test_all_processes_have_the_same_gradients_and_send_little_more(tmp_path):
     "name, options, message",
     [
         ("killed", (), r"signal 9|KILLED BY SIGNAL"),
-        ("killed", ("-disable-auto-cleanup",), r"TimeoutError: rank 0 of 2: waited 5 s|another process has failed"),
+        ("killed", ("-disable-auto-cleanup",), r"signal 9|waited 5 s|another process has failed"),  # a race
         ("asleep", (), "TimeoutError: rank 0 of 2: waited 5 s for the others"),
         ("raises", (), "OSError: no data here"),
     ],
