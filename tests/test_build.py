@@ -59,7 +59,7 @@ def test_metadata() -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert set(metadata.get_all("Provides-Extra") or []) == {
         *("test", "dev", "bench", "docs", "monitor", "sklearn"),
-        *("torch", "autograd", "safetensors", "mpi"),
+        *("torch", "autograd", "safetensors", "mpi", "ray", "dask"),
     }
 
 
