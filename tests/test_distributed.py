@@ -102,6 +102,57 @@ def test_parameters_that_are_not_trained_or_not_reached(tmp_path):
 
 
 @needs_mpi
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_losses_that_are_no_means_over_samples(ranks, tmp_path):
+    for key, expected, got in compared(ranks, "weighted", tmp_path):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15, err_msg=key)
+
+
+@needs_mpi
+def test_norms_belong_to_the_processes_of_their_network(tmp_path):
+    results(4, "groups", tmp_path)
+
+
+@needs_mpi
+def test_the_benchmark_runs():
+    done = run(1, HERE.parent / "bench" / "distributed.py", "--ranks", 1, 2, "--steps", 2, "--mpiexec", MPIEXEC)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ranks", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "net, options, error",
+    [
+        (
+            fnn.Linear(2, 2),
+            {"parameters": fnn.Linear(2, 2).parameters()},
+            "ValueError: parameters: expected parameters of net",
+        ),
+        (fnn.Linear(2, 2), {"parameters": ["weight"]}, "TypeError: parameters: expected parameters of net, got str"),
+        (fnn.Linear(2, 2), {"among": 3}, "TypeError: among: expected a World, got int"),
+        (fnn.Linear(2, 2), {"reduction": "none"}, "ValueError: reduction: expected 'mean' or 'sum'"),
+        (DataParallel(fnn.Linear(2, 2)), {}, "ValueError: net: expected a network without a DataParallel in it"),
+    ],
+)
+def test_networks_that_cannot_be_shared_out(net, options, error):
+    with pytest.raises((TypeError, ValueError)) as found:
+        DataParallel(net, **options)
+    assert f"{found.typename}: {found.value}".startswith(error)
+
+
+def test_a_communicator_is_one_of_mpi4py():
+    with pytest.raises(TypeError, match="comm: expected a communicator of mpi4py, got int"):
+        World(3)
+
+
+@needs_mpi
+def test_another_mpiexec_is_noticed(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="2 processes were started, but each is alone"):
+        World()
+
+
+@needs_mpi
 def test_differences_between_processes_are_errors_in_all_of_them(tmp_path):
     results(2, "refusals", tmp_path)
 
@@ -124,6 +175,8 @@ def test_all_processes_have_the_same_gradients_and_send_little_more(tmp_path):
         ("killed", ("-disable-auto-cleanup",), r"signal 9|waited 5 s|another process has failed"),  # a race
         ("asleep", (), "TimeoutError: rank 0 of 2: waited 5 s for the others"),
         ("raises", (), "OSError: no data here"),
+        ("fails_first", (), "OSError: no data here"),
+        ("caught", (), "gave up"),
     ],
 )
 def test_when_one_process_stops_the_others_do(name, options, message, tmp_path):
@@ -243,7 +296,7 @@ def test_errors_of_across_are_raised():
         F.batch_norm(x, training=True, across=fail)
 
 
-class Recorder:
+class Recorder(World):
     """A world that records what it is told to do."""
 
     rank, size = 0, 2

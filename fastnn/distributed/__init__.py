@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from fastnn.distributed.norm import SyncBatchNorm
 from fastnn.distributed.parallel import DataParallel
-from fastnn.distributed.world import World, load_checkpoint, save_checkpoint, world
+from fastnn.distributed.world import World, load_checkpoint, save_checkpoint, start, world
 
 __all__ = ["DataParallel", "SyncBatchNorm", "World", "load_checkpoint", "save_checkpoint", "world"]
+
+start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
@@ -31,7 +31,9 @@ class DataParallel(Module):
       one process would draw for the whole batch.
     - ``backward(dy)`` takes the gradient of the mean loss of the share, and weighs it by the share's part of the
       samples.  The gradients, that of `x` too, are then those of the mean loss of the whole batch; those of parameters
-      are the same in all processes.
+      are the same in all processes.  A loss that is no mean over samples (``reduction="sum"``, class weights,
+      ``ignore_index``) takes ``reduction="sum"`` here as well, and `dy` divided by what the whole batch counts.
+    - `SyncBatchNorm` layers without a `World` of their own get this one.
 
     Parameters
     ----------
@@ -39,16 +41,21 @@ class DataParallel(Module):
     among : World, optional
         Default: `world()`.
     parameters : iterable of Parameter, optional
-        Those that are trained: the gradients of others stay those of the share.  Default: all.
+        Those of `net` that are trained: the gradients of others stay those of the share.  Default: all.
+    reduction : {"mean", "sum"}, default "mean"
+        Whether `backward` is given the gradient of the mean over the share's samples, or of a sum.
     bucket_bytes : int, default 1 MB
         Gradients are gathered, those of the last layers first, and sent off when they are so many bytes together.
 
     Raises
     ------
+    TypeError
+        For arguments of another type.
     ValueError
-        In all processes, if they differ in parameters, or in training in the shapes of samples, or if a share is empty.
+        In all processes, if they differ in parameters, or in training in the shapes of samples or in the positions of
+        generators, or if a share is empty.  For `parameters` that `net` does not have, and for a `DataParallel` in it.
     TimeoutError, RuntimeError
-        Where a process does not answer: see `World.wait`.
+        Where a process does not answer: see `World.wait`.  RuntimeError, too, if a layer sets gradients by itself.
 
     Examples
     --------
@@ -66,15 +73,26 @@ class DataParallel(Module):
         *,
         among: World | None = None,
         parameters: Iterable[Parameter] | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
         bucket_bytes: int = 1 << 20,
     ) -> None:
         check_size("bucket_bytes", bucket_bytes)
         if not isinstance(net, Module):
             raise TypeError(f"net: expected a Module, got {type(net).__name__}")
+        if among is not None and not isinstance(among, World):
+            raise TypeError(f"among: expected a World, got {type(among).__name__}")
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
+        if any(isinstance(module, DataParallel) for module in net.modules()):
+            raise ValueError("net: expected a network without a DataParallel in it")
         self.net = net
         self.among = among or world()
-        self._trained = net.parameters() if parameters is None else list(parameters)
+        self.reduction = reduction
+        self._trained = _trained(net, parameters)
         self._bucket_bytes = bucket_bytes
+        for norm in net.modules():
+            if isinstance(norm, SyncBatchNorm):
+                norm.among = norm.among or self.among
         self.among.check_same("parameters", _described(self._trained))
         self.among.check_same("state", [(k, a.shape, str(a.dtype)) for k, a in net.state_dict().items()])
         self.among.broadcast(net=net)
@@ -96,16 +114,19 @@ class DataParallel(Module):
 
     def _share_out(self, x: NDArray[Any], summed: list[Parameter]) -> float:
         """Tell random layers which part of the batch `x` is; the part of its samples that it has."""
-        described = (x.shape[1:], str(x.dtype), _described(summed))
+        if not x.ndim:
+            raise ValueError("x: expected samples along the first axis, got a number")
+        random = [module for module in self.net.modules() if isinstance(module, Stochastic)]
+        states = [module._state()["rng"].tolist() for module in random]
+        described = (x.shape[1:], str(x.dtype), states, _described(summed))
         rows = self.among.gather(np.array([len(x), crc32(repr(described).encode())], np.int64))
-        refuse_differences(self.among, "x, parameters", rows[:, 1], described)
+        refuse_differences(self.among, "x, positions of generators, parameters", rows[:, 1], described)
         samples = rows[:, 0]
         if not samples.all():
             raise ValueError(f"x: expected at least one sample in every process, got {samples.tolist()}")
-        for module in self.net.modules():
-            if isinstance(module, Stochastic):
-                module._shard = int(samples[: self.among.rank].sum()), len(x)
-        return len(x) / int(samples.sum())
+        for module in random:
+            module._shard = int(samples[: self.among.rank].sum()), len(x)
+        return len(x) / int(samples.sum()) if self.reduction == "mean" else 1.0
 
     def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:
         if self.among.size == 1:
@@ -132,6 +153,23 @@ class DataParallel(Module):
 
     def __repr__(self) -> str:
         return f"DataParallel({self.net!r})"
+
+
+def _trained(net: Module, parameters: Iterable[Parameter] | None) -> list[Parameter]:
+    own = net.parameters()
+    if parameters is None:
+        return own
+    trained = list(parameters)
+    for parameter in trained:
+        if not isinstance(parameter, Parameter):
+            raise TypeError(f"parameters: expected parameters of net, got {type(parameter).__name__}")
+    known, numbers = {id(p) for p in own}, [id(p) for p in trained]
+    if not known.issuperset(numbers) or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            "parameters: expected parameters of net, each once; sum the gradients of others, such as those of a loss, "
+            "with World.start_sum"
+        )
+    return trained
 
 
 def _described(parameters: list[Parameter]) -> list[tuple[str, tuple[int, ...], str]]:
@@ -163,6 +201,7 @@ class _Sums:
         self.among = among
         self.buckets: list[_Bucket] = []
         self.place_of: dict[int, tuple[_Bucket, slice]] = {}
+        self.before = [(parameter, parameter.grad) for parameter in parameters]
         self.started = 0
         for parameter in reversed(parameters):
             data = parameter.data
@@ -185,6 +224,9 @@ class _Sums:
 
     def finish(self, accumulate: bool) -> None:
         """Wait for the sums, which become the gradients; what the pass has not reached in any process has zeros."""
+        for parameter, grad in self.before:
+            if id(parameter) in self.place_of and not (parameter.grad is None or parameter.grad is grad):
+                raise RuntimeError(f"{parameter.name}: expected its gradient through Parameter.set_grad, got it set")
         for bucket, place in self.place_of.values():
             self._allocated(bucket)[place] = 0
             bucket.missing -= 1

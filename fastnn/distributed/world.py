@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
@@ -48,13 +49,16 @@ class World:
     ------
     ImportError
         Where ``mpiexec`` has started several processes and mpi4py or the MPI library is missing.
+    RuntimeError
+        Where ``mpiexec`` belongs to another MPI library than mpi4py.
     ValueError
         For a `timeout` that is not positive.
 
     Notes
     -----
-    An exception that nobody catches in one process aborts all of them, as ``python -m mpi4py`` does: the others would
-    wait for it.
+    From the import of `fastnn.distributed` on, an exception that nobody catches in the main thread of one process
+    aborts all of them, as ``python -m mpi4py`` does: the others would wait for it.  After a `TimeoutError` that was
+    caught, the process ends all of them when it ends.
     """
 
     def __init__(self, comm: Any = None, *, timeout: float = 300.0) -> None:
@@ -64,15 +68,17 @@ class World:
         self.timeout = timeout
         self.sent = 0
         self._open: list[tuple[Any, Any]] = []  # requests, with the arrays that they write to
-        self._mpi = _mpi() if comm is None else __import__("mpi4py.MPI").MPI
+        if comm is not None and not hasattr(comm, "Idup"):
+            raise TypeError(f"comm: expected a communicator of mpi4py, got {type(comm).__name__}")
+        self._mpi = _mpi()
         given = self._mpi.COMM_WORLD if comm is None and self._mpi is not None else comm
         self.rank: int = 0 if given is None else given.Get_rank()
         self.size: int = 1 if given is None else given.Get_size()
         self._comm: Any = None
+        self._gave_up = False
         if self.size > 1:
             self._comm, request = given.Idup()  # apart from what else is sent over it
             self.wait(request)
-            _abort_all_on_exceptions(self._comm)
 
     # ------------------------------------------------------------------------------------------------- exchanges
 
@@ -89,6 +95,7 @@ class World:
         end, polls = time.monotonic() + self.timeout, 0
         while not self._done(request):
             if time.monotonic() > end:
+                self._end_with_abort()
                 raise TimeoutError(
                     f"rank {self.rank} of {self.size}: waited {self.timeout:g} s for the others, which have died, "
                     "hang, or run something else; World(timeout=) sets how long"
@@ -144,6 +151,12 @@ class World:
     def barrier(self) -> None:
         """Wait for all processes."""
         self.gather(np.zeros(1, np.int64))
+
+    def _end_with_abort(self) -> None:
+        """MPI's own end would wait for those that have not answered."""
+        if self._comm is not None and not self._gave_up:
+            self._gave_up = True
+            atexit.register(self._comm.Abort, 1)
 
     def _start(self, written: Any, function: Any, *arguments: Any) -> Any:
         try:
@@ -252,23 +265,37 @@ def world() -> World:
     return _default
 
 
+def _launched() -> int:
+    """How many processes ``mpiexec`` says it has started."""
+    counts = [os.environ.get(name, "") for name in _LAUNCHED]
+    return max(int(count) if count.isdecimal() else 1 for count in counts)
+
+
 def _mpi() -> Any:
     """mpi4py.MPI; None where one process can do without it."""
+    started = _launched()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # without mpi4py, or without the library that it loads
-        started = max(int(os.environ.get(name, "1")) for name in _LAUNCHED)
         if started > 1:
             raise ImportError(
                 f"fastnn.distributed: {started} processes were started, which need mpi4py and an MPI library to talk; "
                 f"pip install 'fastnn-kernels[mpi]' ({error})"
             ) from error
         return None
+    if started > 1 and MPI.COMM_WORLD.Get_size() == 1:
+        raise RuntimeError(
+            f"fastnn.distributed: {started} processes were started, but each is alone: mpiexec is not that of the MPI "
+            f"library of mpi4py, {MPI.Get_library_version().splitlines()[0].strip()}"
+        )
     return MPI
 
 
-def _abort_all_on_exceptions(comm: Any) -> None:
-    before = sys.excepthook
+def start() -> None:
+    """Start MPI where ``mpiexec`` has started several processes; from here on an uncaught exception ends all."""
+    if _launched() == 1:
+        return
+    comm, before = _mpi().COMM_WORLD, sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         try:

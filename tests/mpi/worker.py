@@ -12,6 +12,9 @@ import numpy as np
 import fastnn as fnn
 from fastnn.distributed import DataParallel, SyncBatchNorm, World, load_checkpoint, save_checkpoint, world
 
+if sys.argv[1] == "fails_first" and os.environ.get("PMI_RANK") == "1":
+    raise OSError("no data here")  # before anything of fastnn.distributed is used
+
 SCENARIOS = {}
 OUT = Path(sys.argv[2])
 
@@ -180,7 +183,7 @@ def refusals():
     rank = world().rank
     refused(ValueError, "parameters: expected the same", lambda: DataParallel(fnn.Linear(3 + rank, 2)))
     model = DataParallel(network())
-    refused(ValueError, "x, parameters: expected the same", lambda: model(np.zeros((32, 20 + rank), np.float32)))
+    refused(ValueError, "x, positions of", lambda: model(np.zeros((32, 20 + rank), np.float32)))
     refused(ValueError, "at least one sample in every process", lambda: model(np.zeros((32 * rank, 20), np.float32)))
     refused(ValueError, "metrics: expected the same", lambda: world().mean({f"loss{rank}": 1.0}, 1))
     refused(ValueError, "channels in them", lambda: SyncBatchNorm(3 + rank)(np.ones((4, 3 + rank), np.float32)))
@@ -188,6 +191,42 @@ def refusals():
     refused(missing[rank > 0], "absent.npz", lambda: load_checkpoint(OUT / "absent.npz", model=model))
     bad = np.full((4, 3), np.nan, np.float32) if rank else np.ones((4, 3), np.float32)
     refused(ValueError, "finite batch statistics", lambda: SyncBatchNorm(3)(bad))
+    fnn.random.default_generator.draw() if rank else None
+    refused(ValueError, "positions of generators", lambda: model(np.zeros((32, 20), np.float32)))
+
+    class SetsByItself(Holding):
+        def _backward(self, dy, saved, **how):
+            self.unused.grad = np.ones(3)
+            return super()._backward(dy, saved, **how)
+
+    wrong = DataParallel(SetsByItself(fnn.Linear(20, 4)))
+    wrong(np.ones((4, 20), np.float32))
+    refused(RuntimeError, "through Parameter.set_grad", lambda: wrong.backward(np.ones((4, 4), np.float32)))
+    store(fine=np.ones(1))
+
+
+@scenario
+def weighted():
+    """A loss that is no mean over samples: classes have weights, and labels go by class, so shares differ in them."""
+    classes, (x, _) = np.array([1.0, 10.0, 100.0, 5.0]), next(iter(batches(1, np.float64)))
+    y = np.sort(np.arange(len(x)) % 4)
+    mine, loss_fn = world().share(len(x)), fnn.CrossEntropyLoss(weight=classes, reduction="sum")
+    model = DataParallel(fnn.Linear(20, 4, rng=fnn.Generator(3), dtype=np.float64), reduction="sum")
+    loss_fn(model(x[mine]), y[mine])
+    model.backward(loss_fn.backward() / classes[y].sum(), need_dx=False)
+    store(**{f"whole-{p.name}": p.grad for p in model.parameters()})
+
+
+@scenario
+def groups():
+    """Two worlds of half the processes each: norms without a world of their own get that of their network."""
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    half = World(comm.Split(comm.rank // 2, comm.rank))
+    norm = SyncBatchNorm(1)
+    DataParallel(norm, among=half)(np.full((32, 1), comm.rank, np.float32))
+    assert abs(float(norm.running_mean[0]) * 10 - (comm.rank // 2 * 2 + 0.5)) < 1e-6, norm.running_mean
     store(fine=np.ones(1))
 
 
@@ -211,11 +250,26 @@ def asleep():
 
 
 @scenario
+def fails_first():
+    world().barrier()
+
+
+@scenario
 def raises():
     def fail():
         raise OSError("no data here")
 
     one_dies(fail)
+
+
+@scenario
+def caught():
+    """Gives up, and then ends as if nothing had been."""
+    try:
+        one_dies(lambda: time.sleep(120))
+    except TimeoutError:
+        print("gave up", flush=True)
+        sys.exit(0)
 
 
 @scenario
