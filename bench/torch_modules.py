@@ -1,4 +1,5 @@
-"""Batch norm, ReLU and dropout inside torch: the fused module of fastnn beside three of torch's, forward and backward.
+"""Batch norm, ReLU and dropout inside torch: the fused module of fastnn beside three of torch's, forward and backward;
+and dropout alone.
 
     python bench/torch_modules.py [--threads N]
 
@@ -44,6 +45,19 @@ def medians(runs: list[Callable[[], None]], seconds: float) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
+def contenders(shape: tuple[int, ...]) -> dict[str, list[Any]]:
+    """Modules of torch and of fastnn that do the same."""
+    kind = "BatchNorm1d" if len(shape) == 2 else "BatchNorm2d"
+    plain = getattr(torch.nn, kind)(shape[1])
+    return {
+        "norm-relu-dropout": [
+            torch.nn.Sequential(plain, torch.nn.ReLU(inplace=True), torch.nn.Dropout(0.2)),
+            getattr(nn, kind)(shape[1], activation="relu", dropout=0.2),
+        ],
+        "dropout": [torch.nn.Dropout(0.2), nn.Dropout(0.2)],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=fastnn.get_num_threads())
@@ -51,17 +65,13 @@ def main() -> None:
     options = parser.parse_args()
     fastnn.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
-    print(f"{'shape':20} {'torch':>10} {'fastnn':>10}  torch / fastnn, {options.threads} threads")
+    print(f"{'modules':18} {'shape':14} {'torch':>10} {'fastnn':>10}  torch / fastnn, {options.threads} threads")
     for shape in SHAPES:
-        kind = "BatchNorm1d" if len(shape) == 2 else "BatchNorm2d"
-        plain = getattr(torch.nn, kind)(shape[1])
-        nets = [
-            torch.nn.Sequential(plain, torch.nn.ReLU(inplace=True), torch.nn.Dropout(0.2)),
-            getattr(nn, kind)(shape[1], activation="relu", dropout=0.2),
-        ]
         x, dy = torch.randn(shape, requires_grad=True), torch.randn(shape)
-        theirs, ours = medians([step(net, x, dy) for net in nets], options.seconds)
-        print(f"{'x'.join(map(str, shape)):20} {theirs * 1e6:8.0f}us {ours * 1e6:8.0f}us  {theirs / ours:.2f}")
+        for name, nets in contenders(shape).items():
+            theirs, ours = medians([step(net, x, dy) for net in nets], options.seconds)
+            size = "x".join(map(str, shape))
+            print(f"{name:18} {size:14} {theirs * 1e6:8.0f}us {ours * 1e6:8.0f}us  {theirs / ours:.2f}")
 
 
 if __name__ == "__main__":

@@ -119,6 +119,18 @@ def test_batch_norm_has_the_options_of_torch(options: dict[str, Any]) -> None:
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
+def test_dropout_module() -> None:
+    layer, x = nn.Dropout(0.25), torch.ones(10_000, requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    kept = float((y != 0).float().mean())
+    assert abs(kept - 0.75) < 0.03 and set(y.tolist()) == {0.0, y.detach().max().item()}
+    assert torch.equal(x.grad, y.detach())
+    assert layer.eval()(x) is x or torch.equal(layer(x), x)
+    with pytest.raises(ValueError, match="inplace: expected False"):
+        nn.Dropout(0.5, inplace=True)(x)
+
+
 def test_linear_and_layer_norm_are_those_of_torch() -> None:
     linear, norm = nn.Linear(6, 5, activation="gelu"), nn.LayerNorm(5, activation=act.leaky_relu(0.2))
     their_linear, their_norm = torch.nn.Linear(6, 5), torch.nn.LayerNorm(5)

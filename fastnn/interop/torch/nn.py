@@ -14,7 +14,7 @@ from fastnn import random
 from fastnn.functional.activations import ActivationSpec, resolve
 from fastnn.interop.torch import functional as F
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossEntropyLoss", "LayerNorm", "Linear"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossEntropyLoss", "Dropout", "LayerNorm", "Linear"]
 
 Tensor: TypeAlias = Any
 
@@ -113,6 +113,16 @@ class Linear(_Tail, torch.nn.Linear):
         """Output; `residual`, a tensor like it, is added before the activation."""
         z = torch.nn.functional.linear(x, self.weight)
         return F.bias_act(z, self.bias, residual=residual, **self._tail())
+
+
+class Dropout(torch.nn.Dropout):
+    """`torch.nn.Dropout`, which keeps no mask; not in place."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Output."""
+        if self.inplace:
+            raise ValueError("inplace: expected False, got True")
+        return F.dropout(input, self.p, self.training)
 
 
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
