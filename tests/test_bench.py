@@ -523,7 +523,8 @@ def test_points_are_measured(over: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 def interrupt(step: str, *arguments: str, before: str = "pass") -> str:
     """Output of `fastnn bench` in a process of its own that gets a Ctrl-C at this step; `before` is run first."""
-    code = f"import sys; from fastnn.bench import run; {before}; sys.exit(run.main(sys.argv[1:]))"
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # `pytest &` ignores it
+    code += f"from fastnn.bench import run; {before}; sys.exit(run.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *arguments]
     elsewhere = tempfile.gettempdir()  # in a checkout, the current directory would hide the installed package
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=elsewhere) as process:
