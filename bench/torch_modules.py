@@ -3,7 +3,8 @@ and dropout alone.
 
     python bench/torch_modules.py [--threads N]
 
-Both run under torch's autograd, in training, float32, on the same threads; times are medians of interleaved runs.
+Both run under torch's autograd, in training, float32, on the same threads; "kernels" are fastnn's functions alone,
+called on NumPy arrays. Times are medians of interleaved runs.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 import fastnn
+import fastnn.functional as F
 from fastnn.interop.torch import nn
 
 SHAPES = [(32, 128), (128, 512), (1024, 1024), (8192, 1024), (8, 64, 28, 28), (32, 64, 56, 56)]
@@ -29,6 +32,23 @@ def step(net: Any, x: Any, dy: Any) -> Callable[[], None]:
         net(x).backward(dy)
 
     return run
+
+
+def kernels(name: str, shape: tuple[int, ...]) -> Callable[[], None]:
+    """What the modules of fastnn call, without torch."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal(shape, np.float32), rng.standard_normal(shape, np.float32)
+    weight, bias = np.ones(shape[1], np.float32), np.zeros(shape[1], np.float32)
+
+    def norm() -> None:
+        _, saved = F.batch_norm(x, None, None, weight, bias, training=True, activation="relu", dropout=0.2)
+        F.batch_norm_backward(dy, saved)
+
+    def dropout() -> None:
+        _, saved = F.dropout(x, 0.2, True)
+        F.dropout_backward(dy, saved)
+
+    return dropout if name == "dropout" else norm
 
 
 def medians(runs: list[Callable[[], None]], seconds: float) -> list[float]:
@@ -65,13 +85,16 @@ def main() -> None:
     options = parser.parse_args()
     fastnn.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
-    print(f"{'modules':18} {'shape':14} {'torch':>10} {'fastnn':>10}  torch / fastnn, {options.threads} threads")
+    columns = f"{'torch':>10} {'fastnn':>10} {'kernels':>10}  torch / fastnn, torch / kernels"
+    print(f"{'modules':18} {'shape':14} {columns}, {options.threads} threads")
     for shape in SHAPES:
         x, dy = torch.randn(shape, requires_grad=True), torch.randn(shape)
         for name, nets in contenders(shape).items():
-            theirs, ours = medians([step(net, x, dy) for net in nets], options.seconds)
+            runs = [*(step(net, x, dy) for net in nets), kernels(name, shape)]
+            theirs, ours, alone = medians(runs, options.seconds)
+            times = " ".join(f"{seconds * 1e6:8.0f}us" for seconds in (theirs, ours, alone))
             size = "x".join(map(str, shape))
-            print(f"{name:18} {size:14} {theirs * 1e6:8.0f}us {ours * 1e6:8.0f}us  {theirs / ours:.2f}")
+            print(f"{name:18} {size:14} {times}  {theirs / ours:.2f} {theirs / alone:.2f}")
 
 
 if __name__ == "__main__":

@@ -277,7 +277,9 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
     } else {
       reduce(
           leaves, 2, cost.ns, sum_dz, both_sums,
-          [&](const double* parts, index together, const Part& part) { k.merge_sums(leaves, together, parts, 2, part); },
+          [&](const double* parts, index together, const Part& part) {
+            k.merge_sums(leaves, together, parts, 2, part);
+          },
           finish);
     }
     reduce(
