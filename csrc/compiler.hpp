@@ -35,17 +35,3 @@
 #if defined(FASTNN_GNU) && !defined(FASTNN_NO_VECTOR_EXTENSIONS)
 #define FASTNN_VECTOR_EXTENSIONS 1
 #endif
-
-// Before a loop: no iteration depends on what another one has written; it is to be unrolled. Where the first is not
-// known, the loop asks at run time whether its arrays overlap. Clang's counterpart is none: it may reorder sums.
-#define FASTNN_PRAGMA(text) _Pragma(#text)
-#if defined(__clang__)
-#define FASTNN_IVDEP
-#define FASTNN_UNROLL(times) FASTNN_PRAGMA(clang loop unroll_count(times))
-#elif defined(__GNUC__)
-#define FASTNN_IVDEP FASTNN_PRAGMA(GCC ivdep)
-#define FASTNN_UNROLL(times) FASTNN_PRAGMA(GCC unroll times)
-#else
-#define FASTNN_IVDEP __pragma(loop(ivdep))
-#define FASTNN_UNROLL(times)
-#endif

@@ -284,7 +284,7 @@ FASTNN_INLINE void exp_loop(float* y, const float* x, std::int64_t n) {
   constexpr float coefficients[] = {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
   for (std::int64_t i = 0; i < n; i += parts * width) {
     Floats v[parts], shifted[parts], p[parts];
-    FASTNN_UNROLL(4)
+#pragma GCC unroll 4
     for (int k = 0; k < parts; ++k) {
       std::memcpy(&v[k], x + i + k * width, sizeof(Floats));
       shifted[k] = v[k] * 1.44269504f + magic;
@@ -292,12 +292,12 @@ FASTNN_INLINE void exp_loop(float* y, const float* x, std::int64_t n) {
       v[k] = (v[k] - whole * 0.693359375f) - whole * -2.12194440e-4f;
       p[k] = v[k] * 1.9875691500e-4f + 1.3981999507e-3f;
     }
-    FASTNN_UNROLL(4)
+#pragma GCC unroll 4
     for (const float c : coefficients) {
-      FASTNN_UNROLL(4)
+#pragma GCC unroll 4
       for (int k = 0; k < parts; ++k) p[k] = p[k] * v[k] + c;
     }
-    FASTNN_UNROLL(4)
+#pragma GCC unroll 4
     for (int k = 0; k < parts; ++k) {
       p[k] = ((p[k] * (v[k] * v[k]) + v[k]) + 1.0f) * bits_as<Floats>((bits_as<Words>(shifted[k]) + 127u) << 23);
       std::memcpy(y + i + k * width, &p[k], sizeof(Floats));
@@ -326,7 +326,7 @@ FASTNN_INLINE void random_bits_loop(float* y, const float* x, std::int64_t n) {
       counter[k] += static_cast<std::uint32_t>(parts * width);
       for (int j = 0; j < 4; ++j) w[j][k] += ks[j];
     }
-    FASTNN_UNROLL(13)
+#pragma GCC unroll 13
     for (int r = 0; r < rounds; ++r) {
       Words(&odd)[parts] = w[r & 1 ? 3 : 1], (&other)[parts] = w[r & 1 ? 1 : 3];
       const int left = rotation[r & 7][0], right = rotation[r & 7][1], d = r / 4 + 1;

@@ -381,20 +381,20 @@ struct Threshold {
 // One loop per form; input and output may be the same array, but overlap in no other way.
 template <class T, template <class> class A>
 void activation_forward(const T* x, T* y, index n, T p0, T p1) {
-  FASTNN_IVDEP
+#pragma GCC ivdep
   for (index i = 0; i < n; ++i) y[i] = A<T>::forward(x[i], p0, p1);
 }
 
 template <class T, template <class> class A>
 void activation_backward(const T* dy, const T* x, T* dx, index n, T p0, T p1) {
-  FASTNN_IVDEP
+#pragma GCC ivdep
   for (index i = 0; i < n; ++i) dx[i] = A<T>::backward(dy[i], x[i], p0, p1);
 }
 
 template <class T, template <class> class A>
 void activation_backward_output(const T* dy, const T* y, T* dx, index n, T p0, T p1) {
   if constexpr (A<T>::from_output) {
-    FASTNN_IVDEP
+#pragma GCC ivdep
     for (index i = 0; i < n; ++i) dx[i] = A<T>::backward_output(dy[i], y[i], p0, p1);
   }
 }

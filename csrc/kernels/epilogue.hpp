@@ -86,15 +86,16 @@ template <class T, template <class> class A, bool Residual, bool Dropped, int St
 FASTNN_INLINE void forward_loop(const S& source, const T* residual, const Epilogue<T>& e, const Keep& keep, T* y,
                                 index n, index in, index out) {
   const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
-  FASTNN_IVDEP
-  for (index i = 0; i < n; ++i) FASTNN_UNROLL(8)
-  for (int r = 0; r < Strips; ++r) {
-    T v = source.affine(source.centred(i, r * in), i);
-    if constexpr (Residual) v = v + residual[i + r * in];
-    v = A<T>::forward(v, p0, p1);
-    if constexpr (Dropped) v = kept(v * scale, keep.at[i + r * keep.stride]);
-    y[i + r * out] = v;
-  }
+#pragma GCC ivdep
+  for (index i = 0; i < n; ++i)
+#pragma GCC unroll 8
+    for (int r = 0; r < Strips; ++r) {
+      T v = source.affine(source.centred(i, r * in), i);
+      if constexpr (Residual) v = v + residual[i + r * in];
+      v = A<T>::forward(v, p0, p1);
+      if constexpr (Dropped) v = kept(v * scale, keep.at[i + r * keep.stride]);
+      y[i + r * out] = v;
+    }
 }
 
 // dz = dy * f'(v), strips of dy `from` apart; dz may be dy itself.
@@ -102,21 +103,22 @@ template <class T, template <class> class A, bool Residual, bool Dropped, int St
 FASTNN_INLINE void backward_loop(const S& source, const T* dy, index from, const T* residual, const Epilogue<T>& e,
                                  const Keep& keep, T* dz, index n, index in, index out) {
   const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
-  FASTNN_IVDEP
-  for (index i = 0; i < n; ++i) FASTNN_UNROLL(8)
-  for (int r = 0; r < Strips; ++r) {
-    T v = source.affine(source.centred(i, r * in), i);
-    if constexpr (Residual) v = v + residual[i + r * in];
-    T d = dy[i + r * from];
-    if constexpr (Dropped) d = kept(d * scale, keep.at[i + r * keep.stride]);
-    dz[i + r * out] = A<T>::backward(d, v, p0, p1);
-  }
+#pragma GCC ivdep
+  for (index i = 0; i < n; ++i)
+#pragma GCC unroll 8
+    for (int r = 0; r < Strips; ++r) {
+      T v = source.affine(source.centred(i, r * in), i);
+      if constexpr (Residual) v = v + residual[i + r * in];
+      T d = dy[i + r * from];
+      if constexpr (Dropped) d = kept(d * scale, keep.at[i + r * keep.stride]);
+      dz[i + r * out] = A<T>::backward(d, v, p0, p1);
+    }
 }
 
 // y = keep ? x * scale : 0; y may be x itself.
 template <class T>
 FASTNN_INLINE void drop_block(const T* x, T scale, const Mask* keep, T* y, index n) {
-  FASTNN_IVDEP
+#pragma GCC ivdep
   for (index i = 0; i < n; ++i) y[i] = kept(x[i] * scale, keep[i]);
 }
 
@@ -181,7 +183,7 @@ class EpilogueRunner {
     if (fused_ == Fused::leaky_relu) return forward_any<LeakyRelu, Strips>(g, n, p, residual, keep, y, in, out);
     if (fused_ == Fused::none) return forward_any<Identity, Strips>(g, n, p, residual, keep, y, in, out);
     forward_any<Identity, Strips>(g, n, p, residual, Keep{}, y, in, out);
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       T* const to = y + r * out;
       activation_table<T>[e_.activation].forward(to, to, n, e_.p0, e_.p1);
@@ -199,7 +201,7 @@ class EpilogueRunner {
     Incoming<T> d{dy, in, fused_};
     Keep keep = masks<Strips>(g, n, in, dy, x_ && x_ + g != dy ? x_ + g : nullptr, to, out);
     if (keep.at && (!activated || fused_ == Fused::block)) {
-      FASTNN_UNROLL(8)
+#pragma GCC unroll 8
       for (int r = 0; r < Strips; ++r)
         drop_block(dy + r * in, e_.keep_scale, keep.at + r * keep.stride, to + r * out, n);
       d = {to, out, fused_};
@@ -230,7 +232,7 @@ class EpilogueRunner {
     if (e_.threshold < 0) return {};
     if (!replay_) return {mask_, 0};
     const Mask* at[Strips];
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r)
       at[r] = masks_.draw(e_.first + g + r * in, n, mask_ + r * KeepMasks::kStrip,
                           KeepMasks::Lines<T>{{x + r * in, x2 ? x2 + r * in : nullptr, y + r * out}});
@@ -246,7 +248,7 @@ class EpilogueRunner {
     if (fused_ == Fused::relu) return backward_any<Relu, Strips>(g, n, p, d, keep, residual, to, in, out);
     if (fused_ == Fused::leaky_relu) return backward_any<LeakyRelu, Strips>(g, n, p, d, keep, residual, to, in, out);
     const ActivationKernel<T>& f = activation_table<T>[e_.activation];
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       const T* const dy = d.dy + r * d.stride;
       if (x_is_output_) {

@@ -36,42 +36,42 @@ struct Lanes {
 
   static FASTNN_INLINE Lanes zero() {
     Lanes r;
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) r.part[k] = Vector{};
     return r;
   }
   static FASTNN_INLINE Lanes load(const T* p) {
     Lanes r;
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) std::memcpy(&r.part[k], p + k * width, sizeof(Vector));
     return r;
   }
   FASTNN_INLINE void store(T* p) const {
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) std::memcpy(p + k * width, &part[k], sizeof(Vector));
   }
   friend FASTNN_INLINE Lanes operator+(Lanes a, const Lanes& b) {
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] += b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator*(Lanes a, const Lanes& b) {
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] *= b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator-(Lanes a, const Lanes& b) {
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] -= b.part[k];
     return a;
   }
   friend FASTNN_INLINE Lanes operator-(Lanes a, T b) {
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] -= b;
     return a;
   }
   friend FASTNN_INLINE Lanes operator+(Lanes a, T b) {
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] += b;
     return a;
   }
@@ -79,7 +79,7 @@ struct Lanes {
 
 template <class T>
 FASTNN_INLINE Lanes<T> larger(Lanes<T> a, const Lanes<T>& b) {
-  FASTNN_UNROLL(8)
+#pragma GCC unroll 8
   for (index k = 0; k < Lanes<T>::count; ++k) a.part[k] = pick(b.part[k] > a.part[k], b.part[k], a.part[k]);
   return a;
 }

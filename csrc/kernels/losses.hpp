@@ -104,7 +104,7 @@ double loss_piece(const ElementwiseLoss<T>& a, index begin, index end) {
     for_periods(a.parameter_period, g, n, [&](index at, index length, index p) {
       const T *const x = a.input + g + at, *const target = a.target + g + at, *const parameter = a.parameter + p;
       T *const v = value + at, *const d = dx + at;
-      FASTNN_IVDEP
+#pragma GCC ivdep
       for (index i = 0; i < length; ++i) {
         const L<T> loss(x[i], target[i], parameter[i]);
         v[i] = loss.value;
@@ -171,7 +171,7 @@ FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
     add_values(values, n, value_lane);
     add_values(slopes, n, slope_lane);
     T* const to = a.stream ? slopes : dx + g;
-    FASTNN_IVDEP
+#pragma GCC ivdep
     for (index j = 0; j < n; ++j) to[j] = slopes[j] * scale;
     if (a.stream) stream_values(slopes, dx + g, n);
   }

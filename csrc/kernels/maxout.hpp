@@ -20,7 +20,7 @@ FASTNN_INLINE bool beats(T x, T best) {
 // One more piece. The first time `best` is that of piece 0, and there are no places yet.
 template <bool First, class T>
 FASTNN_INLINE void compare_piece(const T* best, const T* x, T number, T* to, T* place, index n) {
-  FASTNN_IVDEP
+#pragma GCC ivdep
   for (index i = 0; i < n; ++i) {
     const bool taken = beats(x[i], best[i]);
     const T before = First ? T(0) : place[i];
@@ -107,7 +107,7 @@ void maxout_gradient(const MaxoutGradient<T>& a, index begin, index end) {
       T* const at = a.dx + start + j * a.inner;
       T* const to = side_by_side ? rows + j * n : a.stream ? rows : at;
       const T number = static_cast<T>(j);
-      FASTNN_IVDEP
+#pragma GCC ivdep
       for (index i = 0; i < n; ++i) to[i] = place[i] == number ? dy[i] : T(0);
       if (a.stream && !side_by_side) stream_block(rows, at, n);
     }

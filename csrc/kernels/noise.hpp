@@ -27,7 +27,7 @@ FASTNN_INLINE void drop_planes(const T* x, T scale, const Mask* keep, index inne
   for (index i = 0; i < n; ++keep) {
     const index end = smaller(n, i + inner - at);
     const Mask mask = *keep;
-    FASTNN_IVDEP
+#pragma GCC ivdep
     for (index j = i; j < end; ++j) y[j] = kept(x[j] * scale, mask);
     i = end;
     at = 0;
@@ -102,7 +102,7 @@ void alpha_dropout(const AlphaDropout<T>& a, index begin, index end) {
   for_output_blocks(a.y, a.stream, begin, end, [&](index g, index n, T* y) {
     const T* const x = a.x + g;
     const Mask* const keep = masks.draw(a.tail.first + g, n, strip, RandomWords::Lines<T>{{x, nullptr, y}});
-    FASTNN_IVDEP
+#pragma GCC ivdep
     for (index i = 0; i < n; ++i) y[i] = chosen(keep[i], x[i] * scale + shift, dropped);
   });
 }
@@ -184,7 +184,7 @@ void noise(const Noise<T>& a, index begin, index end) {
     const T* const z = value + at;
     if (a.x) {
       const T* const x = a.x + g;
-      FASTNN_IVDEP
+#pragma GCC ivdep
       for (index i = 0; i < n; ++i) y[i] = x[i] + (z[i] * scale + shift);
     } else {
       for (index i = 0; i < n; ++i) y[i] = z[i] * scale + shift;

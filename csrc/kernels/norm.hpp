@@ -218,7 +218,7 @@ void moments(const Moments<T>& a, const Part& part) {
 // ---- channel parameters ----------------------------------------------------------------------------------------
 
 inline void norm_invstd(const double* deviations, double n, double eps, double* invstd, index count) {
-  FASTNN_IVDEP
+#pragma GCC ivdep
   for (index c = 0; c < count; ++c) invstd[c] = 1 / square_root(deviations[c] / n + eps);
 }
 
@@ -264,13 +264,14 @@ FASTNN_INLINE void input_gradient_loop(const S& source, const ChannelMap<T>& m, 
   const T *FASTNN_RESTRICT const k1 = m.k1 + p, *FASTNN_RESTRICT const k2 = m.k2 + p,
                                  *FASTNN_RESTRICT const scale = m.scale + p;
   const T one1 = k1[0], one2 = k2[0], one3 = scale[0];
-  FASTNN_IVDEP
-  for (index i = 0; i < n; ++i) FASTNN_UNROLL(8)
-  for (int r = 0; r < Strips; ++r) {
-    const T c = source.centred(i, r * in);
-    const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
-    dx[i + r * out] = Rows ? ((dz - k1[i]) - c * k2[i]) * scale[i] : ((dz - one1) - c * one2) * one3;
-  }
+#pragma GCC ivdep
+  for (index i = 0; i < n; ++i)
+#pragma GCC unroll 8
+    for (int r = 0; r < Strips; ++r) {
+      const T c = source.centred(i, r * in);
+      const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
+      dx[i + r * out] = Rows ? ((dz - k1[i]) - c * k2[i]) * scale[i] : ((dz - one1) - c * one2) * one3;
+    }
 }
 
 // sum += dz, sum2 += dz * c, column by column
@@ -280,7 +281,7 @@ FASTNN_INLINE void column_sums_loop(const S& source, const T* FASTNN_RESTRICT d,
   const T p0 = e.p0, p1 = e.p1;
   for (index i = 0; i < n; ++i) {
     T s = sum[i], s2 = sum2[i];
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (int r = 0; r < Strips; ++r) {
       const T c = source.centred(i, r * in);
       const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
@@ -333,13 +334,14 @@ struct Sloped<T, true> {
 template <class T, int Strips, class S>
 FASTNN_INLINE void slope_gradient_loop(const S& source, const T* dy, T* dx, T* FASTNN_RESTRICT dslope, index n,
                                        index in, index out) {
-  FASTNN_IVDEP
-  for (index i = 0; i < n; ++i) FASTNN_UNROLL(8)
-  for (int r = 0; r < Strips; ++r) {
-    const T x = source.x[i + r * in], d = dy[i + r * in], product = d * x;
-    dx[i + r * out] = LeakyRelu<T>::backward(d, x, source.slope(i), 0);
-    dslope[i + r * kBlock] = x > 0 ? T(0) : product;
-  }
+#pragma GCC ivdep
+  for (index i = 0; i < n; ++i)
+#pragma GCC unroll 8
+    for (int r = 0; r < Strips; ++r) {
+      const T x = source.x[i + r * in], d = dy[i + r * in], product = d * x;
+      dx[i + r * out] = LeakyRelu<T>::backward(d, x, source.slope(i), 0);
+      dslope[i + r * kBlock] = x > 0 ? T(0) : product;
+    }
 }
 
 // A gradient kernel over one part: elementwise work strip by strip, and the sums of its values leaf by leaf.
@@ -430,8 +432,9 @@ class GradientPart {
   FASTNN_INLINE Values stored_values(index g, index n, index p, index in, Tiles& tiles) {
     const Target to = target(tiles, g, in);
     const Values v = values<Strips>(g, n, p, in, to);
-    if (a_.stream && a_.dx) FASTNN_UNROLL(8)
-    for (int r = 0; r < Strips; ++r) stream_block(tiles.dx + r * kBlock, a_.dx + g + r * in, n);
+    if (a_.stream && a_.dx)
+#pragma GCC unroll 8
+      for (int r = 0; r < Strips; ++r) stream_block(tiles.dx + r * kBlock, a_.dx + g + r * in, n);
     return v;
   }
 
@@ -600,7 +603,7 @@ class GradientPart {
       const T* FASTNN_RESTRICT const d = v.at;
       for (index j = 0; j < columns; ++j) {
         T s = sum[j];
-        FASTNN_UNROLL(8)
+#pragma GCC unroll 8
         for (int r = 0; r < Strips; ++r) s += d[j + r * v.stride];
         sum[j] = s;
       }

@@ -107,13 +107,14 @@ void observe_before(const T* FASTNN_RESTRICT g, const T* FASTNN_RESTRICT p, T* F
   using L = Lanes<double>;
   L gradient = L::load(o->gradient), squares = L::load(o->squares), absolutes = L::load(o->absolute);
   const index whole = n / kLanes * kLanes;
-  for (index i = 0; i < whole; i += kLanes) FASTNN_UNROLL(8)
-  for (index k = 0; k < L::count; ++k) {
-    const Doubles a = load_doubles(g + i + k * L::width), b = load_doubles(p + i + k * L::width);
-    gradient.part[k] += a * a;
-    squares.part[k] += b * b;
-    absolutes.part[k] += magnitude(b);
-  }
+  for (index i = 0; i < whole; i += kLanes)
+#pragma GCC unroll 8
+    for (index k = 0; k < L::count; ++k) {
+      const Doubles a = load_doubles(g + i + k * L::width), b = load_doubles(p + i + k * L::width);
+      gradient.part[k] += a * a;
+      squares.part[k] += b * b;
+      absolutes.part[k] += magnitude(b);
+    }
   gradient.store(o->gradient);
   squares.store(o->squares);
   absolutes.store(o->absolute);
@@ -132,12 +133,13 @@ void observe_after(const T* FASTNN_RESTRICT p, const T* FASTNN_RESTRICT before, 
   using L = Lanes<double>;
   L update = L::load(o->update), largest = L::load(o->largest);
   const index whole = n / kLanes * kLanes;
-  for (index i = 0; i < whole; i += kLanes) FASTNN_UNROLL(8)
-  for (index k = 0; k < L::count; ++k) {
-    const Doubles a = load_doubles(p + i + k * L::width), d = a - load_doubles(before + i + k * L::width);
-    update.part[k] += d * d;
-    largest.part[k] = larger_or_nan(magnitude(a), largest.part[k]);
-  }
+  for (index i = 0; i < whole; i += kLanes)
+#pragma GCC unroll 8
+    for (index k = 0; k < L::count; ++k) {
+      const Doubles a = load_doubles(p + i + k * L::width), d = a - load_doubles(before + i + k * L::width);
+      update.part[k] += d * d;
+      largest.part[k] = larger_or_nan(magnitude(a), largest.part[k]);
+    }
   update.store(o->update);
   largest.store(o->largest);
   for (index i = whole; i < n; ++i) {

@@ -11,7 +11,7 @@ namespace {
 // y may be x.
 template <class T, class S>
 FASTNN_INLINE void prelu_loop(const S& source, T* y, index n) {
-  FASTNN_IVDEP
+#pragma GCC ivdep
   for (index i = 0; i < n; ++i) y[i] = LeakyRelu<T>::forward(source.x[i], source.slope(i), 0);
 }
 

@@ -89,10 +89,10 @@ class RandomWords {
       x[2][l] = word2_;
       x[3][l] = word3_;
     }
-    FASTNN_UNROLL(13)
+#pragma GCC unroll 13
     for (int r = 1; r < kRounds; ++r) {
       const int odd = r & 1 ? 3 : 1, other = r & 1 ? 1 : 3;
-      FASTNN_UNROLL(2)
+#pragma GCC unroll 2
       for (index l = 0; l < kTogether; ++l) {
         x[0][l] += x[odd][l];
         x[odd][l] = rotated(x[odd][l], kRotation[r & 7][0]) ^ x[0][l];
@@ -138,7 +138,7 @@ class KeepMasks : public RandomWords {
   static constexpr std::uint32_t kSign = 0x80000000u, kSigns = 0x80008000u;
 
   static FASTNN_INLINE void copy_tile(const Mask* from, Mask* to) {
-    FASTNN_IVDEP
+#pragma GCC ivdep
     for (index l = 0; l < kTile; ++l) to[l] = from[l];
   }
 

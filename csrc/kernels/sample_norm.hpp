@@ -206,7 +206,7 @@ FASTNN_NOINLINE void row_gradient_loop(const T* FASTNN_RESTRICT x, const T* dz, 
     const index end = smaller(n, i + kStretch);
     fetch(next, i, end - i);
     fetch(next_dy, i, end - i);
-    FASTNN_IVDEP
+#pragma GCC ivdep
     for (index j = i; j < end; ++j) dx[j] = ((dz[j] * weight[j] - k1) - (((x[j] - hi) - lo) * invstd) * k2) * invstd;
   }
 }
@@ -322,7 +322,7 @@ FASTNN_INLINE void group_gradient_with(const Backward<T>& a, index begin, index 
       const T one = scale[0], one1 = k1[0], one2 = k2[0];
       const T* const dz = a.dy + g + at;
       T* const to = dx + at;
-      FASTNN_IVDEP
+#pragma GCC ivdep
       for (index i = 0; i < length; ++i) {
         const T c = source.centred(i, 0);
         to[i] = Rows ? (dz[i] * scale[i] - k1[i]) - c * k2[i] : (dz[i] * one - one1) - c * one2;

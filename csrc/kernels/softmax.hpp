@@ -86,7 +86,7 @@ struct Row {
   template <class F, class... P>
   FASTNN_INLINE void each(const F& f, const P*... per_line) const {
     const auto loop = [&](const P... of_line) {
-      FASTNN_IVDEP
+#pragma GCC ivdep
       for (index j = 0; j < classes; ++j) f(j, j, of_line...);
     };
     loop(*per_line...);
@@ -128,13 +128,15 @@ struct Tile {
   template <class F, class... P>
   FASTNN_INLINE void each(const F& f, const P*... per_line) const {
     for (index j = 0; j < classes; ++j)
-      for (index g = 0; g < lines; g += kLanes) FASTNN_IVDEP
-    for (index k = g; k < g + kLanes; ++k) f(j * stride + k, j, per_line[k]...);
+      for (index g = 0; g < lines; g += kLanes)
+#pragma GCC ivdep
+        for (index k = g; k < g + kLanes; ++k) f(j * stride + k, j, per_line[k]...);
   }
   template <class F>
   FASTNN_INLINE void each_line(const F& f) const {
-    for (index g = 0; g < lines; g += kLanes) FASTNN_IVDEP
-    for (index k = g; k < g + kLanes; ++k) f(k);
+    for (index g = 0; g < lines; g += kLanes)
+#pragma GCC ivdep
+      for (index k = g; k < g + kLanes; ++k) f(k);
   }
   FASTNN_NOINLINE void largest(const T* x, T* m) const {
     for (index g = 0; g < lines; g += kLanes) {

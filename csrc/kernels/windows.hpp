@@ -279,7 +279,7 @@ struct Best {
 
   FASTNN_INLINE void take(const Lanes<T>& v, Tap k) {
     const typename Lanes<Tap>::Vector taps = k - typename Lanes<Tap>::Vector{};
-    FASTNN_UNROLL(8)
+#pragma GCC unroll 8
     for (index i = 0; i < Lanes<T>::count; ++i) {
       const auto better = (v.part[i] > value.part[i]) | (v.part[i] != v.part[i]);
       value.part[i] = pick(better, v.part[i], value.part[i]);
@@ -397,7 +397,7 @@ FASTNN_INLINE void divide_by_count(const WindowBand<T>& band, const T* from, T* 
   const index length = w.out_width * band.inner;
   for (index o = band.out0; o < band.out1; ++o, from += length, to += length) {
     const T rows = static_cast<T>(inside(o, w.stride_h, w.padding_h, w.kernel_h, w.height));
-    FASTNN_IVDEP
+#pragma GCC ivdep
     for (index i = 0; i < length; ++i) to[i] = from[i] / (rows * band.row[i]);
   }
 }
