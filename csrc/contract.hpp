@@ -69,7 +69,7 @@ struct ChannelMap {
   bool rows;
   index channels, inner;  // plane form: element g belongs to channel (g / inner) % channels
   index period;           // row form: element g uses entry g % period
-  const T* bias;          // added to x first: the bias of the preceding product (-0 where there is none)
+  const T* bias;          // added to x first: of the preceding product; -0, or with a mean nullptr, for none
   const T *hi, *lo;       // the mean as an unevaluated sum; nullptr: bias only, v = x + bias
   const T *scale, *beta;  // v = (((x + bias) - hi) - lo) * scale + beta; for PReLU scale is the slope, v = x
   const T *k1, *k2;       // backward: dx = ((dz - k1) - (((x + bias) - hi) - lo) * k2) * scale
@@ -101,7 +101,7 @@ struct Backward {
 template <class T>
 struct Moments {
   const T* x;
-  ChannelMap<T> map;
+  ChannelMap<T> map;  // its bias alone
   Leaves leaves;
 };
 

@@ -1,6 +1,6 @@
 // The epilogue: residual -> activation -> dropout, and its gradient.
 //
-//   v = source(i) + residual        source: the producer's own formula, a functor over a segment
+//   v = source(i) + residual        source: the producer's own formula over a segment
 //   y = keep ? f(v) * keep_scale : 0
 //   dv = f'(v) * (keep ? dy * keep_scale : 0)
 //
@@ -20,99 +20,92 @@ struct Identity {
   static FASTNN_INLINE T backward(T dy, T, T, T) { return dy; }
 };
 
-// Sources. Pointers are at the first element of a strip; `shift` leads to another strip with the same parameters.
-//   centred(i)   x + bias, less the mean where there is one
-//   affine(c)    what reaches the residual
-template <class T, bool Rows, bool Centred>
+// The parameter of a channel, or those of a row from an entry on.
+template <class T, bool Rows>
+struct Parameter;
+
+template <class T>
+struct Parameter<T, false> {
+  T one;
+  FASTNN_INLINE explicit Parameter(const T* at) : one(*at) {}
+  FASTNN_INLINE T operator[](index) const { return one; }
+};
+
+template <class T>
+struct Parameter<T, true> {
+  const T* FASTNN_RESTRICT each;
+  FASTNN_INLINE explicit Parameter(const T* at) : each(at) {}
+  FASTNN_INLINE T operator[](index i) const { return each[i]; }
+};
+
+template <class T>
+constexpr T kNothing = T(-0.0);  // added to anything, it leaves it as it was
+
+// What a producer makes of a segment of x, whose parameters are those from entry p of the map on.
+//   centred(i)    x + bias; or, with the bias in x already, x less the mean in two parts: x * alpha + beta would lose a
+//   mean of 1e4 with a standard
+//                 deviation of 0.1
+//   affine(c, i)  what reaches the residual
+template <class T, bool Rows, bool Normalised>
 struct Source;
 
-template <class T>
-struct Source<T, false, false> {
-  static constexpr bool rows = false;
+template <class T, bool Rows>
+struct Source<T, Rows, false> {
+  static constexpr bool rows = Rows, normalised = false;
   const T* FASTNN_RESTRICT x;
-  T bias;
-  FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p) : x(x_), bias(m.bias[p]) {}
-  FASTNN_INLINE T centred(index i, index shift) const { return x[i + shift] + bias; }
-  FASTNN_INLINE T affine(T c, index) const { return c; }
-};
-
-template <class T>
-struct Source<T, true, false> {
-  static constexpr bool rows = true;
-  const T* FASTNN_RESTRICT x;
-  const T* FASTNN_RESTRICT bias;
+  Parameter<T, Rows> bias;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p) : x(x_), bias(m.bias + p) {}
-  FASTNN_INLINE T centred(index i, index shift) const { return x[i + shift] + bias[i]; }
+  FASTNN_INLINE T centred(index i) const { return x[i] + bias[i]; }
   FASTNN_INLINE T affine(T c, index) const { return c; }
 };
 
-// Normalised: the mean is subtracted in two parts, because x * alpha + beta loses it (mean 1e4, std 0.1).
-template <class T>
-struct Source<T, false, true> {
-  static constexpr bool rows = false;
+template <class T, bool Rows>
+struct Source<T, Rows, true> {
+  static constexpr bool rows = Rows, normalised = true;
   const T* FASTNN_RESTRICT x;
-  T bias, hi, lo, scale, beta;
+  Parameter<T, Rows> hi, lo, scale, beta;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p)
-      : x(x_), bias(m.bias[p]), hi(m.hi[p]), lo(m.lo[p]), scale(m.scale[p]), beta(m.beta[p]) {}
-  FASTNN_INLINE T centred(index i, index shift) const { return ((x[i + shift] + bias) - hi) - lo; }
-  FASTNN_INLINE T affine(T c, index) const { return c * scale + beta; }
-};
-
-template <class T>
-struct Source<T, true, true> {
-  static constexpr bool rows = true;
-  const T* FASTNN_RESTRICT x;
-  const T *FASTNN_RESTRICT bias, *FASTNN_RESTRICT hi, *FASTNN_RESTRICT lo, *FASTNN_RESTRICT scale,
-      *FASTNN_RESTRICT beta;
-  FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p)
-      : x(x_), bias(m.bias + p), hi(m.hi + p), lo(m.lo + p), scale(m.scale + p), beta(m.beta + p) {}
-  FASTNN_INLINE T centred(index i, index shift) const { return ((x[i + shift] + bias[i]) - hi[i]) - lo[i]; }
+      : x(x_), hi(m.hi + p), lo(m.lo + p), scale(m.scale + p), beta(m.beta + p) {}
+  FASTNN_INLINE T centred(index i) const { return (x[i] - hi[i]) - lo[i]; }
   FASTNN_INLINE T affine(T c, index i) const { return c * scale[i] + beta[i]; }
 };
 
-// Strips that share channel parameters are taken in pairs, so that rows of parameters are loaded half as often. (Four
-// at once would fight for the same cache sets where rows are a multiple of 4 KB long.)
-constexpr int kPair = 2;
-
-// The masks of strips, `stride` apart.
-struct Keep {
-  const Mask* at;  // nullptr: no dropout
-  index stride;
-  FASTNN_INLINE Keep from(index i) const { return {at ? at + i : nullptr, stride}; }
-};
-
-// y may be x or the residual itself: every element is read before it is written.
-template <class T, template <class> class A, bool Residual, bool Dropped, int Strips, class S>
-FASTNN_INLINE void forward_loop(const S& source, const T* residual, const Epilogue<T>& e, const Keep& keep, T* y,
-                                index n, index in, index out) {
-  const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
-#pragma GCC ivdep
-  for (index i = 0; i < n; ++i)
-#pragma GCC unroll 8
-    for (int r = 0; r < Strips; ++r) {
-      T v = source.affine(source.centred(i, r * in), i);
-      if constexpr (Residual) v = v + residual[i + r * in];
-      v = A<T>::forward(v, p0, p1);
-      if constexpr (Dropped) v = kept(v * scale, keep.at[i + r * keep.stride]);
-      y[i + r * out] = v;
-    }
+template <class T, bool Rows>
+FASTNN_NOINLINE void add_bias(const T* x, const ChannelMap<T>& map, index g, T* FASTNN_RESTRICT sum, index n) {
+  for_segments<Rows>(map, g, n, [&](index at, index length, index p) {
+    const Parameter<T, Rows> bias(map.bias + p);
+    for (index i = at; i < at + length; ++i) sum[i] = x[i] + bias[i - at];
+  });
 }
 
-// dz = dy * f'(v), strips of dy `from` apart; dz may be dy itself.
-template <class T, template <class> class A, bool Residual, bool Dropped, int Strips, class S>
-FASTNN_INLINE void backward_loop(const S& source, const T* dy, index from, const T* residual, const Epilogue<T>& e,
-                                 const Keep& keep, T* dz, index n, index in, index out) {
+// y may be x or the residual itself: every element is read before it is written.
+template <class T, template <class> class A, bool Residual, bool Dropped, class S>
+FASTNN_INLINE void forward_loop(const S& source, const T* residual, const Epilogue<T>& e, const Mask* keep, T* y,
+                                index n) {
   const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i)
-#pragma GCC unroll 8
-    for (int r = 0; r < Strips; ++r) {
-      T v = source.affine(source.centred(i, r * in), i);
-      if constexpr (Residual) v = v + residual[i + r * in];
-      T d = dy[i + r * from];
-      if constexpr (Dropped) d = kept(d * scale, keep.at[i + r * keep.stride]);
-      dz[i + r * out] = A<T>::backward(d, v, p0, p1);
-    }
+  for (index i = 0; i < n; ++i) {
+    T v = source.affine(source.centred(i), i);
+    if constexpr (Residual) v = v + residual[i];
+    v = A<T>::forward(v, p0, p1);
+    if constexpr (Dropped) v = kept(v * scale, keep[i]);
+    y[i] = v;
+  }
+}
+
+// dz = dy * f'(v); dz may be dy itself.
+template <class T, template <class> class A, bool Residual, bool Dropped, class S>
+FASTNN_INLINE void backward_loop(const S& source, const T* dy, const T* residual, const Epilogue<T>& e,
+                                 const Mask* keep, T* dz, index n) {
+  const T p0 = e.p0, p1 = e.p1, scale = e.keep_scale;
+#pragma GCC ivdep
+  for (index i = 0; i < n; ++i) {
+    T v = source.affine(source.centred(i), i);
+    if constexpr (Residual) v = v + residual[i];
+    T d = dy[i];
+    if constexpr (Dropped) d = kept(d * scale, keep[i]);
+    dz[i] = A<T>::backward(d, v, p0, p1);
+  }
 }
 
 // y = keep ? x * scale : 0; y may be x itself.
@@ -152,16 +145,14 @@ FASTNN_INLINE Fused fused_activation(const Epilogue<T>& e) {
   }
 }
 
-// A gradient on its way back through the epilogue: values whose strips are `stride` apart, and the activation that
-// they have not passed yet.
+// A gradient on its way back through the epilogue, and the activation that it has not passed yet.
 template <class T>
 struct Incoming {
   const T* dy;
-  index stride;
   Fused left;
 };
 
-// The epilogue over one kernel call. Strips hold n <= kBlock elements each.
+// The epilogue over one kernel call, n <= kBlock elements at a time.
 template <class T, class S>
 class EpilogueRunner {
  public:
@@ -173,123 +164,108 @@ class EpilogueRunner {
       for (Mask& mask : mask_) mask = -1;
   }
 
-  // y = the output for `Strips` strips of n elements from g on, `in` apart; theirs in y are `out` apart. A pair has the
-  // parameters from entry p on; a single strip is any stretch of memory and finds its own.
-  template <int Strips>
-  FASTNN_NOINLINE void forward(index g, index n, index p, T* y, index in, index out) {
+  // y = the output for n elements from g on.
+  FASTNN_NOINLINE void forward(index g, index n, T* y) {
+    take(g, n);
     const T* const residual = residual_at(g);
-    const Keep keep = masks<Strips>(g, n, in, x_ + g, residual, y, out);
-    if (fused_ == Fused::relu) return forward_any<Relu, Strips>(g, n, p, residual, keep, y, in, out);
-    if (fused_ == Fused::leaky_relu) return forward_any<LeakyRelu, Strips>(g, n, p, residual, keep, y, in, out);
-    if (fused_ == Fused::none) return forward_any<Identity, Strips>(g, n, p, residual, keep, y, in, out);
-    forward_any<Identity, Strips>(g, n, p, residual, Keep{}, y, in, out);
-#pragma GCC unroll 8
-    for (int r = 0; r < Strips; ++r) {
-      T* const to = y + r * out;
-      activation_table<T>[e_.activation].forward(to, to, n, e_.p0, e_.p1);
-      if (keep.at) drop_block(to, e_.keep_scale, keep.at + r * keep.stride, to, n);
-    }
+    const Mask* const keep = masks(g, n, x_ + g, residual, y);
+    if (fused_ == Fused::relu) return forward_any<Relu>(g, n, residual, keep, y);
+    if (fused_ == Fused::leaky_relu) return forward_any<LeakyRelu>(g, n, residual, keep, y);
+    if (fused_ == Fused::none) return forward_any<Identity>(g, n, residual, keep, y);
+    forward_any<Identity>(g, n, residual, nullptr, y);
+    activation_table<T>[e_.activation].forward(y, y, n, e_.p0, e_.p1);
+    if (keep) drop_block(y, e_.keep_scale, keep, y, n);
   }
 
   // The gradient after dropout; after the activation as well where `all` is asked for or where the activation is not
-  // one of those that loops have compiled in (or has a residual to add first). Written to `to`, its strips `out`
-  // apart, where anything has to be done.
-  template <int Strips>
-  FASTNN_NOINLINE Incoming<T> backward(index g, index n, index p, const T* dy, T* to, index in, index out, bool all) {
+  // one of those that loops have compiled in (or has a residual to add first). Written to `to` where anything has to be
+  // done.
+  FASTNN_NOINLINE Incoming<T> backward(index g, index n, const T* dy, T* to, bool all) {
+    take(g, n);
     const T* const residual = residual_at(g);
     const bool activated = fused_ != Fused::none && (all || residual || fused_ == Fused::block);
-    Incoming<T> d{dy, in, fused_};
-    Keep keep = masks<Strips>(g, n, in, dy, x_ && x_ + g != dy ? x_ + g : nullptr, to, out);
-    if (keep.at && (!activated || fused_ == Fused::block)) {
-#pragma GCC unroll 8
-      for (int r = 0; r < Strips; ++r)
-        drop_block(dy + r * in, e_.keep_scale, keep.at + r * keep.stride, to + r * out, n);
-      d = {to, out, fused_};
-      keep = {};
+    Incoming<T> d{dy, fused_};
+    const Mask* keep = masks(g, n, dy, x_ && x_ + g != dy ? x_ + g : nullptr, to);
+    if (keep && (!activated || fused_ == Fused::block)) {
+      drop_block(dy, e_.keep_scale, keep, to, n);
+      d.dy = to;
+      keep = nullptr;
     }
     if (!activated) return d;
-    pass_activation<Strips>(g, n, p, residual, d, keep, to, in, out);
-    return {to, out, Fused::none};
+    pass_activation(g, n, residual, d.dy, keep, to);
+    return {to, Fused::none};
   }
 
-  // Calls strip(source, at, n, p) for the stretches that one set of parameters serves.
-  template <int Strips, class Strip>
-  FASTNN_INLINE void for_strips(index g, index n, index p, const Strip& strip) const {
-    if constexpr (Strips == 1)
-      for_segments<S::rows>(map_, g, n,
-                            [&](index at, index length, index q) { strip(S(x_ + g + at, map_, q), at, length, q); });
-    else
-      strip(S(x_ + g, map_, p), 0, n, p);
+  // Before anything is made of n elements from g on. To a norm they come with the bias: whoever has none, which is the
+  // usual case, does not pay for it.
+  FASTNN_INLINE void take(index g, index n) {
+    here_ = x_ ? x_ + g : nullptr;
+    if constexpr (S::normalised)
+      if (map_.bias) {
+        add_bias<T, S::rows>(here_, map_, g, biased_, n);
+        here_ = biased_;
+      }
   }
 
-  FASTNN_INLINE S source(index g, index p) const { return S(x_ + g, map_, p); }
+  // What was taken last.
+  FASTNN_INLINE const T* x() const { return here_; }
+  FASTNN_INLINE S source(index at, index p) const { return S(here_ + at, map_, p); }
+
+  // Calls segment(source, at, n, p) for the stretches of it that one set of parameters serves.
+  template <class Segment>
+  FASTNN_INLINE void for_sources(index g, index n, const Segment& segment) const {
+    for_segments<S::rows>(map_, g, n, [&](index at, index length, index p) { segment(source(at, p), at, length, p); });
+  }
 
  private:
-  // The masks of strips from g on, `in` apart, and meanwhile what they are used with: x, x2 (or nullptr), and y, whose
-  // strips are `out` apart.
-  template <int Strips>
-  FASTNN_INLINE Keep masks(index g, index n, index in, const T* x, const T* x2, const T* y, index out) {
-    if (e_.threshold < 0) return {};
-    if (!replay_) return {mask_, 0};
-    const Mask* at[Strips];
-#pragma GCC unroll 8
-    for (int r = 0; r < Strips; ++r)
-      at[r] = masks_.draw(e_.first + g + r * in, n, mask_ + r * KeepMasks::kStrip,
-                          KeepMasks::Lines<T>{{x + r * in, x2 ? x2 + r * in : nullptr, y + r * out}});
-    return {at[0], at[Strips - 1] - at[0]};
+  // The masks of n elements from g on, and meanwhile what they are used with: x, x2 (or nullptr), and y.
+  FASTNN_INLINE const Mask* masks(index g, index n, const T* x, const T* x2, const T* y) {
+    if (e_.threshold < 0) return nullptr;
+    if (!replay_) return mask_;
+    return masks_.draw(e_.first + g, n, mask_, KeepMasks::Lines<T>{{x, x2, y}});
   }
 
   // What was added before the activation; the output holds it already.
   FASTNN_INLINE const T* residual_at(index g) const { return e_.residual && !x_is_output_ ? e_.residual + g : nullptr; }
 
-  template <int Strips>
-  FASTNN_INLINE void pass_activation(index g, index n, index p, const T* residual, const Incoming<T>& d,
-                                     const Keep& keep, T* to, index in, index out) {
-    if (fused_ == Fused::relu) return backward_any<Relu, Strips>(g, n, p, d, keep, residual, to, in, out);
-    if (fused_ == Fused::leaky_relu) return backward_any<LeakyRelu, Strips>(g, n, p, d, keep, residual, to, in, out);
+  FASTNN_INLINE void pass_activation(index g, index n, const T* residual, const T* dy, const Mask* keep, T* to) {
+    if (fused_ == Fused::relu) return backward_any<Relu>(g, n, dy, keep, residual, to);
+    if (fused_ == Fused::leaky_relu) return backward_any<LeakyRelu>(g, n, dy, keep, residual, to);
     const ActivationKernel<T>& f = activation_table<T>[e_.activation];
-#pragma GCC unroll 8
-    for (int r = 0; r < Strips; ++r) {
-      const T* const dy = d.dy + r * d.stride;
-      if (x_is_output_) {
-        f.backward_output(dy, x_ + g + r * in, to + r * out, n, e_.p0, e_.p1);
-      } else {
-        T v[kBlock];
-        forward_any<Identity, 1>(g + r * in, n, 0, residual ? residual + r * in : nullptr, Keep{}, v, 0, 0);
-        f.backward(dy, v, to + r * out, n, e_.p0, e_.p1);
-      }
-    }
+    if (x_is_output_) return f.backward_output(dy, x_ + g, to, n, e_.p0, e_.p1);
+    T v[kBlock];
+    forward_any<Identity>(g, n, residual, nullptr, v);
+    f.backward(dy, v, to, n, e_.p0, e_.p1);
   }
 
-  template <template <class> class A, int Strips>
-  FASTNN_INLINE void forward_any(index g, index n, index p, const T* residual, const Keep& keep, T* y, index in,
-                                 index out) {
-    with_flags(residual, keep.at, [&](auto added, auto dropped) {
-      for_strips<Strips>(g, n, p, [&](const S& source, index at, index length, index) {
-        forward_loop<T, A, added, dropped, Strips>(source, residual ? residual + at : nullptr, e_, keep.from(at),
-                                                   y + at, length, in, out);
+  template <template <class> class A>
+  FASTNN_INLINE void forward_any(index g, index n, const T* residual, const Mask* keep, T* y) {
+    with_flags(residual, keep, [&](auto added, auto dropped) {
+      for_sources(g, n, [&](const S& source, index at, index length, index) {
+        forward_loop<T, A, added, dropped>(source, residual + (added ? at : 0), e_, keep + (dropped ? at : 0), y + at,
+                                           length);
       });
     });
   }
 
-  template <template <class> class A, int Strips>
-  FASTNN_INLINE void backward_any(index g, index n, index p, const Incoming<T>& d, const Keep& keep, const T* residual,
-                                  T* dz, index in, index out) {
-    with_flags(residual, keep.at, [&](auto added, auto dropped) {
-      for_strips<Strips>(g, n, p, [&](const S& source, index at, index length, index) {
-        backward_loop<T, A, added, dropped, Strips>(source, d.dy + at, d.stride, residual ? residual + at : nullptr, e_,
-                                                    keep.from(at), dz + at, length, in, out);
+  template <template <class> class A>
+  FASTNN_INLINE void backward_any(index g, index n, const T* dy, const Mask* keep, const T* residual, T* dz) {
+    with_flags(residual, keep, [&](auto added, auto dropped) {
+      for_sources(g, n, [&](const S& source, index at, index length, index) {
+        backward_loop<T, A, added, dropped>(source, dy + at, residual + (added ? at : 0), e_, keep + (dropped ? at : 0),
+                                            dz + at, length);
       });
     });
   }
 
-  const T* x_;
+  const T *x_, *here_ = nullptr;
   const ChannelMap<T>& map_;
   const Epilogue<T>& e_;
   Fused fused_;
   bool x_is_output_, replay_;
   KeepMasks masks_;
-  Mask mask_[kPair * KeepMasks::kStrip];
+  Mask mask_[KeepMasks::kStrip];
+  T biased_[S::normalised ? kBlock : 1];
 };
 
 }  // namespace

@@ -24,6 +24,17 @@ FASTNN_INLINE index smaller(index a, index b) {
   return a < b ? a : b;
 }
 
+template <class T>
+struct CountOf;
+template <>
+struct CountOf<float> {
+  using type = std::int32_t;
+};
+template <>
+struct CountOf<double> {
+  using type = std::int64_t;
+};
+
 // 16 lanes as vectors of the native width. Wider types than the hardware's are lowered badly by gcc 12 (measured:
 // 11 times slower on AVX2), plain arrays of 16 are vectorised with permutes (15 times slower). Unrolled by hand, as
 // four vectors of doubles would else stay in memory (sums 3 to 4 times slower).
@@ -44,6 +55,40 @@ struct Lanes {
     Lanes r;
 #pragma GCC unroll 8
     for (index k = 0; k < count; ++k) std::memcpy(&r.part[k], p + k * width, sizeof(Vector));
+    return r;
+  }
+  // n < 16 elements and zeros behind them; nothing else is read.
+  static FASTNN_INLINE Lanes load(const T* p, index n) {
+#if defined(__AVX512F__)
+    Lanes r;
+#pragma GCC unroll 8
+    for (index k = 0; k < count; ++k) {
+      const unsigned present = (1u << smaller(n, kLanes)) - 1;
+      if constexpr (sizeof(T) == 4)
+        r.part[k] = bits_as<Vector>(_mm512_maskz_loadu_epi32(static_cast<__mmask16>(present), p));
+      else
+        r.part[k] =
+            bits_as<Vector>(_mm512_maskz_loadu_epi64(static_cast<__mmask8>(present >> k * width), p + k * width));
+    }
+    return r;
+#else
+    T lane[kLanes] = {};
+    for (index l = 0; l < n; ++l) lane[l] = p[l];
+    return load(lane);
+#endif
+  }
+  // The first n entries, and zeros behind them.
+  FASTNN_INLINE Lanes first(index n) const {
+    using Count = typename CountOf<T>::type;
+    using Counts = fastnn::Vector<Count, kVectorBytes>;
+    static constexpr Count numbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    Lanes r;
+#pragma GCC unroll 8
+    for (index k = 0; k < count; ++k) {
+      Counts number;
+      std::memcpy(&number, numbers + k * width, sizeof number);
+      r.part[k] = pick(number < Counts{} + static_cast<Count>(n), part[k], Vector{});
+    }
     return r;
   }
   FASTNN_INLINE void store(T* p) const {
@@ -188,6 +233,13 @@ FASTNN_INLINE T fold_lanes(const T* lane) {
   for (index l = 0; l < 4; ++l) v[l] += v[l + 4];
   for (index l = 0; l < 2; ++l) v[l] += v[l + 2];
   return v[0] + v[1];
+}
+
+template <class T>
+FASTNN_INLINE T fold_lanes(const Lanes<T>& lanes) {
+  T lane[kLanes];
+  lanes.store(lane);
+  return fold_lanes(lane);
 }
 
 // Copies a block that is hot in L1 to memory without reading the target's lines into the cache.

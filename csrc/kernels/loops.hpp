@@ -5,6 +5,21 @@
 namespace fastnn {
 namespace {
 
+// A number that is known when the code it is given to is compiled.
+template <index Value>
+struct Number {
+  constexpr operator index() const { return Value; }
+};
+
+// Calls each(0), each(1), ..., Count of them.
+template <index Count, index First = 0, class Each>
+FASTNN_INLINE void times(Number<Count> count, const Each& each) {
+  if constexpr (First < Count) {
+    each(First);
+    times<Count, First + 1>(count, each);
+  }
+}
+
 // One copy for each type, where a call costs little beside it.
 template <class T>
 FASTNN_NOINLINE void stream_values(const T* from, T* to, index n) {

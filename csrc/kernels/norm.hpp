@@ -17,47 +17,21 @@ namespace {
 
 // ---- forward ---------------------------------------------------------------------------------------------------
 
-template <class T, bool Rows, class S>
+template <class T, class S>
 void forward_with(const Forward<T>& a, index begin, index end) {
   EpilogueRunner<T, S> run(a.x, a.map, a.tail, false);
-  const auto blocks = [&](index from, index to) {
-    for_blocks(from, to, [&](index g, index n) {
-      T tile[kBlock];
-      T* const y = a.stream ? tile : a.y + g;
-      run.template forward<1>(g, n, 0, y, 0, 0);
-      if (a.stream) stream_block(tile, a.y + g, n);
-    });
-  };
-  if (Rows && a.tail.threshold < 0) {  // pairs of whole periods; block by block before and after
-    const auto pair = [&](index g, index n, index p) {
-      if (!a.stream) return run.template forward<kPair>(g, n, p, a.y + g, a.map.period, a.map.period);
-      T tile[kPair * kBlock];
-      run.template forward<kPair>(g, n, p, tile, a.map.period, kBlock);
-      for (int r = 0; r < kPair; ++r) stream_block(tile + r * kBlock, a.y + g + r * a.map.period, n);
-    };
-    const index period = a.map.period;
-    const index first = smaller((begin + period - 1) / period * period, end);
-    const index last = first + (end - first) / (kPair * period) * (kPair * period);
-    blocks(begin, first);
-    for (index g = first; g < last; g += kPair * period)
-      for (index p = 0; p < period; p += kBlock) pair(g + p, smaller(kBlock, period - p), p);
-    blocks(last, end);
-  } else {
-    blocks(begin, end);
-  }
+  for_blocks(begin, end, [&](index g, index n) {
+    T tile[kBlock];
+    run.forward(g, n, a.stream ? tile : a.y + g);
+    if (a.stream) stream_block(tile, a.y + g, n);
+  });
   if (a.stream) stream_fence();
 }
 
 template <class T>
 void forward(const Forward<T>& a, index begin, index end) {
-  if (a.map.hi && a.map.rows)
-    forward_with<T, true, Source<T, true, true>>(a, begin, end);
-  else if (a.map.hi)
-    forward_with<T, false, Source<T, false, true>>(a, begin, end);
-  else if (a.map.rows)
-    forward_with<T, true, Source<T, true, false>>(a, begin, end);
-  else
-    forward_with<T, false, Source<T, false, false>>(a, begin, end);
+  with_flags(a.map.rows, a.map.hi,
+             [&](auto rows, auto normalised) { forward_with<T, Source<T, rows, normalised>>(a, begin, end); });
 }
 
 // ---- moments ---------------------------------------------------------------------------------------------------
@@ -76,59 +50,59 @@ FASTNN_INLINE void finish_moments(const T* FASTNN_RESTRICT shift, const T* FASTN
   }
 }
 
-template <class T>
-FASTNN_INLINE T plane_sum(const T* FASTNN_RESTRICT x, T bias, index n) {
-  T lane[kLanes];
-  Lanes<T> sum = Lanes<T>::zero();
-  index i = 0;
-  for (; i + kLanes <= n; i += kLanes) sum = sum + (Lanes<T>::load(x + i) + bias);
-  sum.store(lane);
-  for (index l = 0; i < n; ++i, ++l) lane[l] += x[i] + bias;
-  return fold_lanes(lane);
-}
+// x + bias, with a bias or without.
+template <class T, bool Rows, bool Biased>
+struct Shifted {
+  Parameter<T, Rows> bias;
+  FASTNN_INLINE Shifted(const ChannelMap<T>& m, index p) : bias(Biased ? m.bias + p : &kNothing<T>) {}
+  template <class V>
+  FASTNN_INLINE V operator()(V x, index i) const {
+    if constexpr (Biased) return x + bias[i];
+    return x;
+  }
+};
 
-template <class T>
+template <class T, bool Biased>
 void plane_moments(const Moments<T>& a, const Part& part, index l, double* out) {
   const View& v = a.leaves.view;
   const LeafExtent e = leaf_extent(a.leaves, l);
   const index band = part.channel1 - part.channel0, length = e.inner1 - e.inner0;
+  const index whole = length / kLanes * kLanes, left = length - whole;
   T shifts[kBandPlanes], sums[kBandPlanes], sums2[kBandPlanes];
   for (index c = part.channel0; c < part.channel1; ++c) {
     const T* const first = a.x + (e.sample0 * v.channels + c) * v.inner + e.inner0;
-    const T bias = a.map.bias[c];
-    const T shift = plane_sum(first, bias, length) / static_cast<T>(length);
-    Lanes<T> sum = Lanes<T>::zero(), sum2 = sum;
-    T tail[kLanes] = {}, tail2[kLanes] = {};
+    const Shifted<T, false, Biased> biased(a.map, c);
+    const T shift = plane_sum(first, length, [&](const Lanes<T>& x) { return biased(x, 0); }) / static_cast<T>(length);
+    Lanes<T> sum = Lanes<T>::zero(), sum2 = sum, tail = sum, tail2 = sum;  // the ragged end has sums of its own
     for (index o = e.sample0; o < e.sample1; ++o) {
       const T* FASTNN_RESTRICT x = first + (o - e.sample0) * v.channels * v.inner;
-      index i = 0;
-      for (; i + kLanes <= length; i += kLanes) {
-        const Lanes<T> d = (Lanes<T>::load(x + i) + bias) - shift;
+      for (index i = 0; i < whole; i += kLanes) {
+        const Lanes<T> d = biased(Lanes<T>::load(x + i), 0) - shift;
         sum = sum + d;
         sum2 = sum2 + d * d;
       }
-      for (index lane = 0; i < length; ++i, ++lane) {  // the ragged end has accumulators of its own
-        const T d = (x[i] + bias) - shift;
-        tail[lane] += d;
-        tail2[lane] += d * d;
+      if (left) {
+        const Lanes<T> d = (biased(Lanes<T>::load(x + whole, left), 0) - shift).first(left);
+        tail = tail + d;
+        tail2 = tail2 + d * d;
       }
     }
-    (sum + Lanes<T>::load(tail)).store(tail);
-    (sum2 + Lanes<T>::load(tail2)).store(tail2);
     shifts[c - part.channel0] = shift;
-    sums[c - part.channel0] = fold_lanes(tail);
-    sums2[c - part.channel0] = fold_lanes(tail2);
+    sums[c - part.channel0] = fold_lanes(sum + tail);
+    sums2[c - part.channel0] = fold_lanes(sum2 + tail2);
   }
   finish_moments(shifts, sums, sums2, (e.sample1 - e.sample0) * length, band, out, out + band);
 }
 
 // The sums of rows too short for loops along them: 16 columns in registers, the rows read beyond their end.
-template <class T>
-FASTNN_INLINE void narrow_moments(const T* FASTNN_RESTRICT x, const T* bias, const T* shift, index rows, index width,
-                                  T* sum, T* sum2) {
+template <class T, bool Biased>
+FASTNN_INLINE void narrow_moments(const T* FASTNN_RESTRICT x, const Shifted<T, true, Biased>& biased, const T* shift,
+                                  index rows, index width, T* sum, T* sum2) {
   for (index j = 0; j < width; j += kLanes) {
     const index columns = smaller(kLanes, width - j), last = rows * width - kLanes;
-    const Lanes<T> b = Lanes<T>::load(bias + j), h = Lanes<T>::load(shift + j);
+    T bias[kLanes] = {};
+    for (index l = 0; l < columns; ++l) bias[l] = biased(T(-0.0), j + l);
+    const Lanes<T> b = Lanes<T>::load(bias), h = Lanes<T>::load(shift + j);
     Lanes<T> s = Lanes<T>::zero(), s2 = s;
     index at = j;
     for (; at <= last; at += width) {
@@ -141,7 +115,7 @@ FASTNN_INLINE void narrow_moments(const T* FASTNN_RESTRICT x, const T* bias, con
     s2.store(lane2);
     for (; at < rows * width; at += width)
       for (index l = 0; l < columns; ++l) {
-        const T d = (x[at + l] + bias[j + l]) - shift[j + l];
+        const T d = (x[at + l] + bias[l]) - shift[j + l];
         lane[l] += d;
         lane2[l] += d * d;
       }
@@ -152,20 +126,20 @@ FASTNN_INLINE void narrow_moments(const T* FASTNN_RESTRICT x, const T* bias, con
   }
 }
 
-template <class T>
+template <class T, bool Biased>
 void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
   const View& v = a.leaves.view;
   const LeafExtent e = leaf_extent(a.leaves, l);
   const index width = v.channels * v.inner, column0 = part.channel0 * v.inner;
   const index band = part.channel1 - part.channel0, columns = band * v.inner, rows = e.sample1 - e.sample0;
   const T* FASTNN_RESTRICT const x = a.x + e.sample0 * width + column0;
-  const T* FASTNN_RESTRICT const bias = a.map.bias + column0;
+  const Shifted<T, true, Biased> biased(a.map, column0);
   T shift[kBandRows], sum[kBandRows], sum2[kBandRows];
   // The shift: the mean of the first four rows, or of the first short plane.
   const index first = v.inner == 1 ? smaller(rows, 4) : 1;
-  for (index j = 0; j < columns; ++j) sum[j] = x[j] + bias[j];
+  for (index j = 0; j < columns; ++j) sum[j] = biased(x[j], j);
   for (index r = 1; r < first; ++r)
-    for (index j = 0; j < columns; ++j) sum[j] += x[r * width + j] + bias[j];
+    for (index j = 0; j < columns; ++j) sum[j] += biased(x[r * width + j], j);
   const T count = static_cast<T>(first * v.inner);
   if (v.inner == 1)
     for (index j = 0; j < columns; ++j) shift[j] = sum[j] / count;
@@ -175,27 +149,23 @@ void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
       for (index i = 0; i < v.inner; ++i) shift[c * v.inner + i] = s;
     }
   for (index j = 0; j < columns; ++j) sum[j] = sum2[j] = 0;
-  index r = 0;
-  if (width == columns && width < 2 * kLanes) {
-    narrow_moments(x, bias, shift, rows, width, sum, sum2);
-    r = rows;
-  }
-  for (; r + 4 <= rows; r += 4) {  // four rows at once: the accumulators are loaded and stored a quarter as often
-    const T* FASTNN_RESTRICT const y = x + r * width;
-    for (index j = 0; j < columns; ++j) {
-      const T b = bias[j], h = shift[j];
-      const T d0 = (y[j] + b) - h, d1 = (y[width + j] + b) - h;
-      const T d2 = (y[2 * width + j] + b) - h, d3 = (y[3 * width + j] + b) - h;
-      sum[j] = (((sum[j] + d0) + d1) + d2) + d3;
-      sum2[j] = (((sum2[j] + d0 * d0) + d1 * d1) + d2 * d2) + d3 * d3;
-    }
-  }
-  for (; r < rows; ++r)
-    for (index j = 0; j < columns; ++j) {
-      const T d = (x[r * width + j] + bias[j]) - shift[j];
-      sum[j] += d;
-      sum2[j] += d * d;
-    }
+  if (width == columns && width < 2 * kLanes)
+    narrow_moments(x, biased, shift, rows, width, sum, sum2);
+  else
+    add_rows(x, rows, columns, width, [&](auto together, const T* FASTNN_RESTRICT row, index j0, index n) {
+      T *FASTNN_RESTRICT const to = sum + j0, *FASTNN_RESTRICT const to2 = sum2 + j0;
+      const T* FASTNN_RESTRICT const h = shift + j0;
+      for (index j = 0; j < n; ++j) {
+        T s = to[j], s2 = to2[j];
+        times(together, [&](index k) {
+          const T d = biased(row[k * width + j], j0 + j) - h[j];
+          s += d;
+          s2 += d * d;
+        });
+        to[j] = s;
+        to2[j] = s2;
+      }
+    });
   if (v.inner > 1)
     for (index c = 0; c < band; ++c) {  // in place: the columns of channel c are at or behind entry c
       shift[c] = shift[c * v.inner];
@@ -205,14 +175,21 @@ void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
   finish_moments(shift, sum, sum2, rows * v.inner, band, out, out + band);
 }
 
-template <class T>
-void moments(const Moments<T>& a, const Part& part) {
+template <class T, bool Biased>
+FASTNN_INLINE void moments_with(const Moments<T>& a, const Part& part) {
   const index channels = a.leaves.view.channels;
   const MergeMoments merge{a.leaves, 1, part.channel1 - part.channel0};
   if (a.leaves.view.inner <= kRowForm)
-    fold_part<2 * kBandRows>(part, channels, 2, [&](index l, double* out) { row_moments(a, part, l, out); }, merge);
+    fold_part<2 * kBandRows>(
+        part, channels, 2, [&](index l, double* out) { row_moments<T, Biased>(a, part, l, out); }, merge);
   else
-    fold_part<2 * kBandPlanes>(part, channels, 2, [&](index l, double* out) { plane_moments(a, part, l, out); }, merge);
+    fold_part<2 * kBandPlanes>(
+        part, channels, 2, [&](index l, double* out) { plane_moments<T, Biased>(a, part, l, out); }, merge);
+}
+
+template <class T>
+void moments(const Moments<T>& a, const Part& part) {
+  a.map.bias ? moments_with<T, true>(a, part) : moments_with<T, false>(a, part);
 }
 
 // ---- channel parameters ----------------------------------------------------------------------------------------
@@ -250,46 +227,36 @@ void norm_gradient_factors(const double* FASTNN_RESTRICT sum_dz, const double* F
 
 // ---- backward --------------------------------------------------------------------------------------------------
 
-constexpr index kNarrow = 64;  // rows up to this width are summed a block at a time, wider ones in pairs
+constexpr index kNarrow = 64;  // rows up to this width are computed on as flat memory, a block at a time
 
 enum class Wanted { bias, norm_sums, norm };  // what a gradient kernel makes of dz
 
-// Loops that have none, relu and leaky_relu compiled in. d holds strips `from` apart, x strips `in` apart.
+// Loops that have none, relu and leaky_relu compiled in.
 
 // dx = ((dz - k1) - c * k2) * scale with dz = d * f'(v)
-template <class T, template <class> class A, int Strips, bool Rows, class S>
-FASTNN_INLINE void input_gradient_loop(const S& source, const ChannelMap<T>& m, index p, const T* d, index from,
-                                       const Epilogue<T>& e, T* dx, index n, index in, index out) {
+template <class T, template <class> class A, class S>
+FASTNN_INLINE void input_gradient_loop(const S& source, const ChannelMap<T>& m, index p, const T* d,
+                                       const Epilogue<T>& e, T* dx, index n) {
   const T p0 = e.p0, p1 = e.p1;
-  const T *FASTNN_RESTRICT const k1 = m.k1 + p, *FASTNN_RESTRICT const k2 = m.k2 + p,
-                                 *FASTNN_RESTRICT const scale = m.scale + p;
-  const T one1 = k1[0], one2 = k2[0], one3 = scale[0];
+  const Parameter<T, S::rows> k1(m.k1 + p), k2(m.k2 + p), scale(m.scale + p);
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i)
-#pragma GCC unroll 8
-    for (int r = 0; r < Strips; ++r) {
-      const T c = source.centred(i, r * in);
-      const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
-      dx[i + r * out] = Rows ? ((dz - k1[i]) - c * k2[i]) * scale[i] : ((dz - one1) - c * one2) * one3;
-    }
+  for (index i = 0; i < n; ++i) {
+    const T c = source.centred(i);
+    const T dz = A<T>::backward(d[i], source.affine(c, i), p0, p1);
+    dx[i] = ((dz - k1[i]) - c * k2[i]) * scale[i];
+  }
 }
 
 // sum += dz, sum2 += dz * c, column by column
-template <class T, template <class> class A, int Strips, class S>
-FASTNN_INLINE void column_sums_loop(const S& source, const T* FASTNN_RESTRICT d, index from, const Epilogue<T>& e,
-                                    T* FASTNN_RESTRICT sum, T* FASTNN_RESTRICT sum2, index n, index in) {
+template <class T, template <class> class A, class S>
+FASTNN_INLINE void column_sums_loop(const S& source, const T* FASTNN_RESTRICT d, const Epilogue<T>& e,
+                                    T* FASTNN_RESTRICT sum, T* FASTNN_RESTRICT sum2, index n) {
   const T p0 = e.p0, p1 = e.p1;
   for (index i = 0; i < n; ++i) {
-    T s = sum[i], s2 = sum2[i];
-#pragma GCC unroll 8
-    for (int r = 0; r < Strips; ++r) {
-      const T c = source.centred(i, r * in);
-      const T dz = A<T>::backward(d[i + r * from], source.affine(c, i), p0, p1);
-      s = s + dz;
-      s2 = s2 + dz * c;
-    }
-    sum[i] = s;
-    sum2[i] = s2;
+    const T c = source.centred(i);
+    const T dz = A<T>::backward(d[i], source.affine(c, i), p0, p1);
+    sum[i] += dz;
+    sum2[i] += dz * c;
   }
 }
 
@@ -299,53 +266,28 @@ FASTNN_INLINE void products_loop(const S& source, const T* d, const Epilogue<T>&
                                  T* FASTNN_RESTRICT dzc, index n) {
   const T p0 = e.p0, p1 = e.p1;
   for (index i = 0; i < n; ++i) {
-    const T c = source.centred(i, 0);
+    const T c = source.centred(i);
     const T z = A<T>::backward(d[i], source.affine(c, i), p0, p1);
     dz[i] = z;
     dzc[i] = z * c;
   }
 }
 
-// PReLU, whose gradients are summed as those of a bias are.
-// A strip and its slopes; see Source.
+// PReLU, whose gradients are summed as those of a bias are: dx = x > 0 ? dy : slope dy, and the values to be summed for
+// the slope. dx may be dy or x.
 template <class T, bool Rows>
-struct Sloped;
-
-template <class T>
-struct Sloped<T, false> {
-  static constexpr bool rows = false;
-  const T* x;
-  T one;
-  FASTNN_INLINE Sloped(const T* x_, const ChannelMap<T>& m, index p) : x(x_), one(m.scale[p]) {}
-  FASTNN_INLINE T slope(index) const { return one; }
-};
-
-template <class T>
-struct Sloped<T, true> {
-  static constexpr bool rows = true;
-  const T* x;
-  const T* FASTNN_RESTRICT each;
-  FASTNN_INLINE Sloped(const T* x_, const ChannelMap<T>& m, index p) : x(x_), each(m.scale + p) {}
-  FASTNN_INLINE T slope(index i) const { return each[i]; }
-};
-
-// dx = x > 0 ? dy : slope dy, and the values to be summed for the slope, strips of which are kBlock apart. dx may be
-// dy or x.
-template <class T, int Strips, class S>
-FASTNN_INLINE void slope_gradient_loop(const S& source, const T* dy, T* dx, T* FASTNN_RESTRICT dslope, index n,
-                                       index in, index out) {
+FASTNN_INLINE void slope_gradient_loop(const T* x, const Parameter<T, Rows>& slope, const T* dy, T* dx,
+                                       T* FASTNN_RESTRICT dslope, index n) {
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i)
-#pragma GCC unroll 8
-    for (int r = 0; r < Strips; ++r) {
-      const T x = source.x[i + r * in], d = dy[i + r * in], product = d * x;
-      dx[i + r * out] = LeakyRelu<T>::backward(d, x, source.slope(i), 0);
-      dslope[i + r * kBlock] = x > 0 ? T(0) : product;
-    }
+  for (index i = 0; i < n; ++i) {
+    const T v = x[i], d = dy[i], product = d * v;
+    dx[i] = LeakyRelu<T>::backward(d, v, slope[i], 0);
+    dslope[i] = v > 0 ? T(0) : product;
+  }
 }
 
-// A gradient kernel over one part: elementwise work strip by strip, and the sums of its values leaf by leaf.
-template <class T, class S, bool Rows, Wanted W>
+// A gradient kernel over one part: elementwise work block by block, and the sums of its values leaf by leaf.
+template <class T, class S, Wanted W>
 class GradientPart {
  public:
   GradientPart(const Backward<T>& a, const Part& part)
@@ -355,7 +297,7 @@ class GradientPart {
     const MergeSums merge{kResults * (part_.channel1 - part_.channel0)};
     const bool rows = view_.inner <= kRowForm;
     const auto leaf = [&](index l, double* out) {
-      if (Rows || rows)  // channel parameters in rows go with short planes only
+      if (S::rows || rows)  // channel parameters in rows go with short planes only
         row_leaf(l, out);
       else
         plane_leaf(l, out);
@@ -373,135 +315,105 @@ class GradientPart {
  private:
   static constexpr index kResults = W == Wanted::norm_sums ? 2 : 1;
 
-  // Where the results of a block or a pair go: memory, or a tile that is streamed to it.
-  struct Target {
-    T *dz, *dx;
-    index apart;  // strips of dx; those of dz are kBlock apart
-  };
   struct Tiles {
-    T dz[kPair * kBlock], dx[kPair * kBlock];
-  };
-  struct Values {
-    const T* at;
-    index stride;  // from one strip to the next
+    T dz[kBlock], dx[kBlock];
   };
 
-  FASTNN_INLINE Target target(Tiles& tiles, index g, index in) const {
-    if (a_.stream || !a_.dx) return {tiles.dz, tiles.dx, kBlock};
-    return {tiles.dz, a_.dx + g, in};
-  }
-
-  // The elementwise work on strips of n elements from g on, `in` apart; what is to be summed.
-  template <int Strips>
-  FASTNN_NOINLINE Values values(index g, index n, index p, index in, const Target& to) {
+  // The elementwise work on n elements from g on, whose dx goes to `to`; what is to be summed.
+  FASTNN_NOINLINE const T* values(index g, index n, T* to, T* dz) {
     if constexpr (W == Wanted::norm) {
-      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dz, in, kBlock, false);
+      const Incoming<T> d = run_.backward(g, n, a_.dy + g, dz, false);
       if (d.left == Fused::relu)
-        input_gradient<Relu, Strips>(g, n, p, d, to, in);
+        input_gradient<Relu>(g, n, d.dy, to);
       else if (d.left == Fused::leaky_relu)
-        input_gradient<LeakyRelu, Strips>(g, n, p, d, to, in);
+        input_gradient<LeakyRelu>(g, n, d.dy, to);
       else
-        input_gradient<Identity, Strips>(g, n, p, d, to, in);
-      return {to.dx, to.apart};
+        input_gradient<Identity>(g, n, d.dy, to);
+      return to;
     } else {
       if constexpr (W == Wanted::bias)
         if (a_.map.scale) {
-          run_.template for_strips<Strips>(g, n, p, [&](const S& source, index at, index length, index q) {
-            slope_gradient_loop<T, Strips>(Sloped<T, Rows>(source.x, a_.map, q), a_.dy + g + at, to.dx + at, to.dz + at,
-                                           length, in, to.apart);
+          run_.take(g, n);
+          run_.for_sources(g, n, [&](const S& source, index at, index length, index p) {
+            slope_gradient_loop(source.x, Parameter<T, S::rows>(a_.map.scale + p), a_.dy + g + at, to + at, dz + at,
+                                length);
           });
-          return {to.dz, kBlock};
+          return dz;
         }
-      const Incoming<T> d = run_.template backward<Strips>(g, n, p, a_.dy + g, to.dx, in, to.apart, true);
-      for (int r = 0; r < (a_.dx ? Strips : 0); ++r)
-        if (d.dy + r * d.stride != to.dx + r * to.apart)
-          std::memcpy(to.dx + r * to.apart, d.dy + r * d.stride, static_cast<std::size_t>(n) * sizeof(T));
-      return {d.dy, d.stride};
+      const Incoming<T> d = run_.backward(g, n, a_.dy + g, to, true);
+      if (a_.dx && d.dy != to) std::memcpy(to, d.dy, static_cast<std::size_t>(n) * sizeof(T));
+      return d.dy;
     }
   }
 
-  template <template <class> class A, int Strips>
-  FASTNN_INLINE void input_gradient(index g, index n, index p, const Incoming<T>& d, const Target& to, index in) const {
-    run_.template for_strips<Strips>(g, n, p, [&](const S& source, index at, index length, index q) {
-      input_gradient_loop<T, A, Strips, Rows>(source, a_.map, q, d.dy + at, d.stride, a_.tail, to.dx + at, length, in,
-                                              to.apart);
+  template <template <class> class A>
+  FASTNN_INLINE void input_gradient(index g, index n, const T* d, T* to) const {
+    run_.for_sources(g, n, [&](const S& source, index at, index length, index p) {
+      input_gradient_loop<T, A>(source, a_.map, p, d + at, a_.tail, to + at, length);
     });
   }
 
-  template <int Strips>
-  FASTNN_INLINE Values stored_values(index g, index n, index p, index in, Tiles& tiles) {
-    const Target to = target(tiles, g, in);
-    const Values v = values<Strips>(g, n, p, in, to);
-    if (a_.stream && a_.dx)
-#pragma GCC unroll 8
-      for (int r = 0; r < Strips; ++r) stream_block(tiles.dx + r * kBlock, a_.dx + g + r * in, n);
+  // The same with dx in memory, or in a tile that is streamed to it.
+  FASTNN_INLINE const T* stored_values(index g, index n, Tiles& tiles) {
+    const bool tiled = a_.stream || !a_.dx;
+    const T* const v = values(g, n, tiled ? tiles.dx : a_.dx + g, tiles.dz);
+    if (a_.stream && a_.dx) stream_block(tiles.dx, a_.dx + g, n);
     return v;
   }
 
+  // Blocks of whole planes, or such parts of a plane as begin at a multiple of 16.
   void plane_leaf(index l, double* out) {
     const LeafExtent e = leaf_extent(a_.leaves, l);
-    const index band = part_.channel1 - part_.channel0;
+    const index band = part_.channel1 - part_.channel0, inner = view_.inner, length = e.inner1 - e.inner0;
     T sums[kResults][kBandPlanes][kLanes];
     if (out)
       for (index k = 0; k < kResults; ++k)
         for (index c = 0; c < band; ++c)
           for (index lane = 0; lane < kLanes; ++lane) sums[k][c][lane] = 0;
-    const auto stretch = [&](index begin, index end) {
-      for_blocks(begin, end, [&](index g, index n) {
-        Tiles tiles;
-        const T* const v = stored_values<1>(g, n, 0, 0, tiles).at;
-        if (!out) return;
-        index c = g / view_.inner % view_.channels, inner = g % view_.inner;
-        for (index at = 0; at < n; ++c, inner = 0) {
-          const index length = smaller(n - at, view_.inner - inner), k = c - part_.channel0;
-          add_plane(v + at, g + at, length, inner, c, sums[0][k], sums[kResults - 1][k]);
-          at += length;
+    const index planes = inner < kBlock ? kBlock / inner : 1;
+    for (index o = e.sample0; o < e.sample1; ++o)
+      for (index c = part_.channel0; c < part_.channel1; c += planes) {
+        const index start = (o * view_.channels + c) * inner + e.inner0;
+        const index size = planes == 1 ? length : smaller(planes, part_.channel1 - c) * inner;
+        for (index i = 0; i < size; i += kBlock) {
+          const index n = smaller(kBlock, size - i);
+          Tiles tiles;
+          const T* const v = stored_values(start + i, n, tiles);
+          for (index at = 0, k = c - part_.channel0; out && at < n; at += inner, ++k)
+            add_plane(v + at, run_.x() + at, smaller(inner, n - at), part_.channel0 + k, sums[0][k],
+                      sums[kResults - 1][k]);
         }
-      });
-    };
-    for (index o = e.sample0; o < e.sample1; ++o) {
-      const index start = o * view_.channels * view_.inner;
-      if (a_.leaves.pieces > 1) {
-        for (index c = part_.channel0; c < part_.channel1; ++c)
-          stretch(start + c * view_.inner + e.inner0, start + c * view_.inner + e.inner1);
-      } else {
-        stretch(start + part_.channel0 * view_.inner, start + part_.channel1 * view_.inner);
       }
-    }
     if (out)
       for (index k = 0; k < kResults; ++k)
         for (index c = 0; c < band; ++c) out[k * band + c] = fold_lanes(sums[k][c]);
   }
 
-  // Element i of a plane goes to lane i mod 16; `phase` is the index of the first element. A block may begin and end
-  // anywhere in a plane, so the ragged ends are added one by one, in memory.
-  FASTNN_INLINE void add_plane(const T* v, index g, index n, index phase, index c, T* sum, T* sum2) {
-    const T* FASTNN_RESTRICT const x = a_.x + g;
-    T bias = 0, hi = 0, lo = 0;
-    if constexpr (W == Wanted::norm_sums) {
-      bias = a_.map.bias[c];
-      hi = a_.map.hi[c];
-      lo = a_.map.lo[c];
-    }
-    const auto one = [&](index i) {
-      const index lane = (phase + i) % kLanes;
-      sum[lane] += v[i];
-      if constexpr (W == Wanted::norm_sums) sum2[lane] += v[i] * (((x[i] + bias) - hi) - lo);
-    };
-    index i = 0;
-    for (; i < n && (phase + i) % kLanes != 0; ++i) one(i);
+  // Element i of a plane goes to lane i mod 16.
+  FASTNN_INLINE void add_plane(const T* v, const T* FASTNN_RESTRICT x, index n, index c, T* sum, T* sum2) {
     Lanes<T> s = Lanes<T>::load(sum), s2 = Lanes<T>::load(sum2);
-    for (; i + kLanes <= n; i += kLanes) {
-      const Lanes<T> d = Lanes<T>::load(v + i);
-      s = s + d;
-      if constexpr (W == Wanted::norm_sums) s2 = s2 + d * (((Lanes<T>::load(x + i) + bias) - hi) - lo);
+    const index whole = n / kLanes * kLanes, left = n - whole;
+    if constexpr (W == Wanted::norm_sums) {
+      const T hi = a_.map.hi[c], lo = a_.map.lo[c];
+      for (index i = 0; i < whole; i += kLanes) {
+        const Lanes<T> d = Lanes<T>::load(v + i);
+        s = s + d;
+        s2 = s2 + d * ((Lanes<T>::load(x + i) - hi) - lo);
+      }
+      if (left) {
+        const Lanes<T> d = Lanes<T>::load(v + whole, left);
+        s = s + d;
+        s2 = s2 + d * ((Lanes<T>::load(x + whole, left) - hi) - lo);
+      }
+      s2.store(sum2);
+    } else {
+      for (index i = 0; i < whole; i += kLanes) s = s + Lanes<T>::load(v + i);
+      if (left) s = s + Lanes<T>::load(v + whole, left);
     }
-    if constexpr (W == Wanted::norm_sums) s2.store(sum2);
     s.store(sum);
-    for (; i < n; ++i) one(i);
   }
 
-  // Rows in pairs, in memory order; a leaf's columns have one accumulator each.
+  // Rows in memory order; a leaf's columns have one accumulator each.
   void row_leaf(index l, double* out) {
     const LeafExtent e = leaf_extent(a_.leaves, l);
     const index width = view_.channels * view_.inner, column0 = part_.channel0 * view_.inner;
@@ -509,22 +421,19 @@ class GradientPart {
     T sums[kResults][kBandRows];
     for (index k = 0; k < kResults; ++k)
       for (index j = 0; j < columns; ++j) sums[k][j] = 0;
-    if (!out && columns == width && width < kBlock / kPair)  // nothing to sum, and no rows long enough for pairs
+    if (!out && columns == width && width < kBlock)  // nothing to sum, and no rows as long as a block
       return for_blocks(e.sample0 * width, e.sample1 * width, [&](index g, index n) {
         Tiles tiles;
-        stored_values<1>(g, n, 0, 0, tiles);
+        stored_values(g, n, tiles);
       });
-    index r = e.sample0;
-    if (W == Wanted::bias && columns > kNarrow && out && !computes()) {
-      add_plain_rows(a_.dy + r * width + column0, e.sample1 - r, columns, width, sums[0]);
-      r = e.sample1;
-    }
-    if (columns == width && width > 0 && width <= kNarrow)  // as many rows as a block holds, as flat memory
-      for (const index together = kBlock / width; r < e.sample1; r += together)
-        add_block(r * width, smaller(together, e.sample1 - r), width, sums);
-    if constexpr (Rows)
-      for (; r + kPair <= e.sample1; r += kPair) add_rows<kPair>(r * width + column0, columns, column0, width, sums);
-    for (; r < e.sample1; ++r) add_rows<1>(r * width + column0, columns, column0, width, sums);
+    const index start = e.sample0 * width + column0, rows = e.sample1 - e.sample0;
+    if (W == Wanted::bias && columns >= 2 * kLanes && out && !computes())
+      add_plain_rows(a_.dy + start, rows, columns, width, sums[0]);
+    else if (columns == width && width <= kNarrow)  // as many rows as a block holds
+      for (index r = 0, together = kBlock / width; r < rows; r += together)
+        add_block(start + r * width, smaller(together, rows - r), width, sums);
+    else
+      for (index r = 0; r < rows; ++r) add_row(start + r * width, columns, column0, sums);
     if (out)
       for (index k = 0; k < kResults; ++k) fold_band(sums[k], band, view_.inner, out + k * band);
   }
@@ -532,30 +441,23 @@ class GradientPart {
   // Whether anything becomes of dy but sums.
   FASTNN_INLINE bool computes() const { return a_.dx || a_.tail.activation >= 0 || a_.tail.threshold >= 0; }
 
-  // Rows as they are, eight at once: the sums are loaded and stored an eighth as often.
   FASTNN_NOINLINE void add_plain_rows(const T* FASTNN_RESTRICT d, index rows, index columns, index width,
                                       T* FASTNN_RESTRICT sum) const {
-    constexpr index together = 8;
-    index r = 0;
-    for (; r + together <= rows; r += together, d += together * width)
-      for (index j = 0; j < columns; ++j) {
-        T s = sum[j];
-        for (index k = 0; k < together; ++k) s += d[j + k * width];
-        sum[j] = s;
+    add_rows(d, rows, columns, width, [&](auto together, const T* FASTNN_RESTRICT row, index j0, index n) {
+      T* FASTNN_RESTRICT const to = sum + j0;
+      for (index j = 0; j < n; ++j) {
+        T s = to[j];
+        times(together, [&](index k) { s += row[k * width + j]; });
+        to[j] = s;
       }
-    for (; r < rows; ++r, d += width)
-      for (index j = 0; j < columns; ++j) sum[j] += d[j];
+    });
   }
 
   FASTNN_NOINLINE void add_block(index g, index rows, index width, T (*sums)[kBandRows]) {
     Tiles tiles;
     const index n = rows * width;
     if constexpr (W == Wanted::norm_sums) {
-      Incoming<T> d{};
-      if (a_.dx)
-        d = {stored_values<1>(g, n, 0, 0, tiles).at, 0, Fused::none};
-      else
-        d = run_.template backward<1>(g, n, 0, a_.dy + g, tiles.dz, 0, 0, false);
+      const Incoming<T> d = incoming(g, n, tiles);
       T dz[kBlock], dzc[kBlock];
       if (d.left == Fused::relu)
         products<Relu>(g, n, d.dy, dz, dzc);
@@ -566,47 +468,38 @@ class GradientPart {
       add_rows_of_block(dz, rows, width, sums[0]);
       add_rows_of_block(dzc, rows, width, sums[1]);
     } else {
-      add_rows_of_block(stored_values<1>(g, n, 0, 0, tiles).at, rows, width, sums[0]);
+      add_rows_of_block(stored_values(g, n, tiles), rows, width, sums[0]);
     }
   }
 
   template <template <class> class A>
   FASTNN_INLINE void products(index g, index n, const T* d, T* dz, T* dzc) const {
-    run_.template for_strips<1>(g, n, 0, [&](const S& source, index at, index length, index) {
+    run_.for_sources(g, n, [&](const S& source, index at, index length, index) {
       products_loop<T, A>(source, d + at, a_.tail, dz + at, dzc + at, length);
     });
   }
 
-  template <int Strips>
-  FASTNN_NOINLINE void add_rows(index g, index columns, index column0, index width, T (*sums)[kBandRows]) {
+  // What reaches the sums of a norm: dz, kept where it is wanted itself, or a gradient that has an activation to pass.
+  FASTNN_INLINE Incoming<T> incoming(index g, index n, Tiles& tiles) {
+    if (a_.dx) return {stored_values(g, n, tiles), Fused::none};
+    return run_.backward(g, n, a_.dy + g, tiles.dz, false);
+  }
+
+  FASTNN_NOINLINE void add_row(index g, index columns, index column0, T (*sums)[kBandRows]) {
     Tiles tiles;
     T* FASTNN_RESTRICT const sum = sums[0];
     if constexpr (W == Wanted::norm_sums) {
-      Incoming<T> d{};
-      if (a_.dx) {
-        const Values v = stored_values<Strips>(g, columns, column0, width, tiles);
-        d = {v.at, v.stride, Fused::none};
-      } else {
-        d = run_.template backward<Strips>(g, columns, column0, a_.dy + g, tiles.dz, width, kBlock, false);
-      }
-      const S source = run_.source(g, column0);
-      T* const sum2 = sums[1];
+      const Incoming<T> d = incoming(g, columns, tiles);
+      const S source = run_.source(0, column0);
       if (d.left == Fused::relu)
-        column_sums_loop<T, Relu, Strips>(source, d.dy, d.stride, a_.tail, sum, sum2, columns, width);
+        column_sums_loop<T, Relu>(source, d.dy, a_.tail, sum, sums[1], columns);
       else if (d.left == Fused::leaky_relu)
-        column_sums_loop<T, LeakyRelu, Strips>(source, d.dy, d.stride, a_.tail, sum, sum2, columns, width);
+        column_sums_loop<T, LeakyRelu>(source, d.dy, a_.tail, sum, sums[1], columns);
       else
-        column_sums_loop<T, Identity, Strips>(source, d.dy, d.stride, a_.tail, sum, sum2, columns, width);
+        column_sums_loop<T, Identity>(source, d.dy, a_.tail, sum, sums[1], columns);
     } else {
-      const Values v = stored_values<Strips>(g, columns, column0, width, tiles);
-      if (!part_.out) return;
-      const T* FASTNN_RESTRICT const d = v.at;
-      for (index j = 0; j < columns; ++j) {
-        T s = sum[j];
-#pragma GCC unroll 8
-        for (int r = 0; r < Strips; ++r) s += d[j + r * v.stride];
-        sum[j] = s;
-      }
+      const T* FASTNN_RESTRICT const d = stored_values(g, columns, tiles);
+      for (index j = 0; part_.out && j < columns; ++j) sum[j] += d[j];
     }
   }
 
@@ -618,11 +511,11 @@ class GradientPart {
 
 template <class T, Wanted W>
 void gradient(const Backward<T>& a, const Part& part) {
-  constexpr bool centred = W != Wanted::bias;
+  constexpr bool normalised = W != Wanted::bias;
   if (a.map.rows)
-    GradientPart<T, Source<T, true, centred>, true, W>(a, part)();
+    GradientPart<T, Source<T, true, normalised>, W>(a, part)();
   else
-    GradientPart<T, Source<T, false, centred>, false, W>(a, part)();
+    GradientPart<T, Source<T, false, normalised>, W>(a, part)();
 }
 
 }  // namespace

@@ -9,10 +9,10 @@ namespace fastnn {
 namespace {
 
 // y may be x.
-template <class T, class S>
-FASTNN_INLINE void prelu_loop(const S& source, T* y, index n) {
+template <class T, bool Rows>
+FASTNN_INLINE void prelu_loop(const T* x, const Parameter<T, Rows>& slope, T* y, index n) {
 #pragma GCC ivdep
-  for (index i = 0; i < n; ++i) y[i] = LeakyRelu<T>::forward(source.x[i], source.slope(i), 0);
+  for (index i = 0; i < n; ++i) y[i] = LeakyRelu<T>::forward(x[i], slope[i], 0);
 }
 
 template <class T, bool Rows>
@@ -21,7 +21,7 @@ void prelu_with(const Forward<T>& a, index begin, index end) {
     T tile[kBlock];
     T* const y = a.stream ? tile : a.y + g;
     for_segments<Rows>(a.map, g, n, [&](index at, index length, index p) {
-      prelu_loop(Sloped<T, Rows>(a.x + g + at, a.map, p), y + at, length);
+      prelu_loop(a.x + g + at, Parameter<T, Rows>(a.map.scale + p), y + at, length);
     });
     if (a.stream) stream_block(tile, a.y + g, n);
   });

@@ -24,7 +24,7 @@ class TileEpilogue {
   explicit TileEpilogue(const Epilogue<T>& e) : whole_(e), here_(e), run_(values, plain_, here_, false) {
     plain_.channels = 1;
     plain_.inner = kBlock;
-    plain_.bias = &nothing_;
+    plain_.bias = &kNothing<T>;
   }
 
   bool empty() const { return !whole_.residual && whole_.activation < 0 && whole_.threshold < 0; }
@@ -32,13 +32,13 @@ class TileEpilogue {
   // y = epilogue(v) for elements [g, g + n); y may be the tile itself.
   FASTNN_INLINE void forward(index g, index n, T* y) {
     move(g);
-    run_.template forward<1>(0, n, 0, y, 0, 0);
+    run_.forward(0, n, y);
   }
 
   // dz = the gradient that reaches v, for an epilogue with an activation or dropout; dz may be dy itself.
   FASTNN_INLINE void backward(index g, index n, const T* dy, T* dz) {
     move(g);
-    run_.template backward<1>(0, n, 0, dy, dz, 0, 0, true);
+    run_.backward(0, n, dy, dz, true);
   }
 
   T values[kBlock];
@@ -52,7 +52,6 @@ class TileEpilogue {
   const Epilogue<T>& whole_;
   Epilogue<T> here_;
   ChannelMap<T> plain_{};
-  T nothing_ = T(-0.0);
   EpilogueRunner<T, Source<T, false, false>> run_;
 };
 
@@ -127,11 +126,7 @@ void row_statistics(const RowNorm<T>& a, index r, index rows) {
   double results[2 * kBandPlanes];
   double* const squares = results + kBandPlanes;
   if (a.mean) {
-    T nothing[kBandPlanes * kRowForm];
-    for (index i = 0; i < (a.length <= kRowForm ? rows * a.length : rows); ++i) nothing[i] = T(-0.0);
-    ChannelMap<T> map{};
-    map.bias = nothing;
-    moments(Moments<T>{a.x + r * a.length, map, a.leaves}, Part{0, a.leaves.count, 0, rows, results});
+    moments(Moments<T>{a.x + r * a.length, {}, a.leaves}, Part{0, a.leaves.count, 0, rows, results});
     for (index k = 0; k < rows; ++k) a.mean[r + k] = results[k];
   } else {
     for (index k = 0; k < rows; ++k) squares[k] = row_sum_of_squares(a.x + (r + k) * a.length, a.length);
@@ -317,16 +312,11 @@ FASTNN_INLINE void group_gradient_with(const Backward<T>& a, index begin, index 
     T* const dx = a.stream ? tile : a.dx + g;
     for_segments<Rows>(a.map, g, n, [&](index at, index length, index p) {
       const Source<T, Rows, true> source(a.x + g + at, a.map, p);
-      const T *FASTNN_RESTRICT const scale = a.map.scale + p, *FASTNN_RESTRICT const k1 = a.map.k1 + p,
-                                     *FASTNN_RESTRICT const k2 = a.map.k2 + p;
-      const T one = scale[0], one1 = k1[0], one2 = k2[0];
+      const Parameter<T, Rows> scale(a.map.scale + p), k1(a.map.k1 + p), k2(a.map.k2 + p);
       const T* const dz = a.dy + g + at;
       T* const to = dx + at;
 #pragma GCC ivdep
-      for (index i = 0; i < length; ++i) {
-        const T c = source.centred(i, 0);
-        to[i] = Rows ? (dz[i] * scale[i] - k1[i]) - c * k2[i] : (dz[i] * one - one1) - c * one2;
-      }
+      for (index i = 0; i < length; ++i) to[i] = (dz[i] * scale[i] - k1[i]) - source.centred(i) * k2[i];
     });
     if (a.stream) stream_block(tile, a.dx + g, n);
   });

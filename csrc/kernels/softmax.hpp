@@ -49,7 +49,8 @@ FASTNN_INLINE T sum_of_pieces(index n, const Piece& piece) {
 
 template <class T>
 FASTNN_NOINLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
-  return sum_of_pieces<T>(n, [&](index at, index length) { return plane_sum(x + at, T(-0.0), length); });
+  const auto same = [](const Lanes<T>& v) { return v; };
+  return sum_of_pieces<T>(n, [&](index at, index length) { return plane_sum(x + at, length, same); });
 }
 
 // e = exp(x - m), and the sum of n <= kPiece of them, in the order of plane_sum. This takes as long as memory does:

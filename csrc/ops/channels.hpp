@@ -4,7 +4,7 @@
 
 namespace fastnn {
 
-constexpr index kShortestPeriod = 512;  // rows of parameters are repeated to at least this many entries if it pays
+constexpr index kShortestPeriod = kBlock;  // rows of parameters are repeated to at least this many entries if it pays
 
 template <class T>
 class ChannelParameters {

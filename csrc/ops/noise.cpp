@@ -48,6 +48,7 @@ void scale(const T* x, T factor, T* y, index n) {
   f.map.hi = f.map.lo = &zero;
   f.map.scale = &factor;
   f.map.beta = f.map.bias;
+  f.map.bias = nullptr;
   f.tail.activation = -1;
   f.tail.threshold = -1;
   f.y = y;

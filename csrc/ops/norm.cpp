@@ -23,7 +23,7 @@ bool channel_hot(const View& v, int arrays, int team) {
          bytes <= std::max(0.5 * static_cast<double>(l2_bytes()), share);
 }
 
-enum Slot { kBias, kHi, kLo, kScale, kBeta, kK1, kK2, kSlots };
+enum Slot { kHi, kLo, kScale, kBeta, kK1, kK2, kSlots };
 
 constexpr index kTogether = 64;  // channels whose parameters are computed at a time
 
@@ -32,9 +32,18 @@ template <class T>
 class NormParameters {
  public:
   NormParameters(const View& view, const T* weight, const T* bias, const T* pre_bias, bool backward)
-      : store_(view, backward ? kSlots : kK1), weight_(weight), map(store_.map()) {
-    map.bias = copied(kBias, pre_bias, view.channels);
-    map.beta = copied(kBeta, bias, view.channels);
+      : store_(view, (backward ? kSlots : kK1) + (pre_bias ? 1 : 0)), weight_(weight), map(store_.map()) {
+    if (pre_bias) {
+      T* const added = store_.array(backward ? kSlots : kK1);
+      store_.set(added, 0, view.channels, pre_bias);
+      map.bias = added;
+    }
+    T* const beta = store_.array(kBeta);
+    if (bias)
+      store_.set(beta, 0, view.channels, bias);
+    else
+      store_.clear(beta);
+    map.beta = beta;
     map.hi = store_.array(kHi);
     map.lo = store_.array(kLo);
     map.scale = store_.array(kScale);
@@ -73,14 +82,6 @@ class NormParameters {
   }
 
  private:
-  const T* copied(Slot slot, const T* values, index channels) const {
-    T* const array = store_.array(slot);
-    if (values)
-      store_.set(array, 0, channels, values);
-    else
-      store_.clear(array);
-    return array;
-  }
   void set(Slot slot, index channel, index count, const T* values) const {
     store_.set(store_.array(slot), channel, count, values);
   }

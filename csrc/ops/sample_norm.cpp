@@ -109,7 +109,7 @@ namespace {
 constexpr index kHotGroup = 8192;  // elements of the groups that are taken together, about
 constexpr index kTogether = 64;    // channels whose parameters are computed at a time
 
-enum Slot { kNothing, kHi, kLo, kScale, kBeta, kK1, kK2, kSlots };
+enum Slot { kHi, kLo, kScale, kBeta, kK1, kK2, kSlots };
 
 // What the kernels need of the channels of one sample after the other.
 template <class T>
@@ -120,12 +120,10 @@ class GroupParameters {
         weight_(weight),
         per_group_(sample.channels / groups),
         map(store_.map()) {
-    store_.clear(store_.array(kNothing));
     if (bias)
       store_.set(store_.array(kBeta), 0, sample.channels, bias);
     else
       store_.clear(store_.array(kBeta));
-    map.bias = store_.array(kNothing);
     map.hi = store_.array(kHi);
     map.lo = store_.array(kLo);
     map.scale = store_.array(kScale);
@@ -223,10 +221,10 @@ void for_bands(const View& view, index channel0, index channel1, const Band& ban
 template <class T>
 class GroupMoments {
  public:
-  GroupMoments(const GroupTasks& tasks, const ChannelMap<T>& map)
+  explicit GroupMoments(const GroupTasks& tasks)
       : tasks_(tasks),
         view_(tasks.contiguous() ? View{1, tasks.groups, tasks.size / tasks.groups} : tasks.sample),
-        moments_{nullptr, map, cut_leaves(view_)},
+        moments_{nullptr, {}, cut_leaves(view_)},
         channels_(tasks.contiguous() ? 0 : 2 * view_.channels) {}
 
   void operator()(const GroupTasks::Task& task, const T* x, double* mean, double* deviations) const {
@@ -271,7 +269,7 @@ void group_norm(const GroupNorm<T>& a) {
   const GroupTasks tasks(a.sample, a.samples, a.groups);
   parallel_for(tasks.count(), cost.ns, [&](index begin, index end) {
     const GroupParameters<T> parameters(a.sample, a.groups, a.weight, a.bias, false);
-    const GroupMoments<T> moments(tasks, parameters.map);
+    const GroupMoments<T> moments(tasks);
     const Scratch<double> statistics(2 * a.groups);
     double* const means = statistics.data();
     double* const deviations = means + a.groups;
