@@ -157,8 +157,8 @@ FASTNN_INLINE T plane_sum(const T* FASTNN_RESTRICT x, index n, const Term& term)
   const index whole = n / kLanes * kLanes, left = n - whole;
   Lanes<T> sum = Lanes<T>::zero();
   for (index i = 0; i < whole; i += kLanes) sum = sum + term(Lanes<T>::load(x + i));
-  if (left) sum = sum + term(Lanes<T>::load(x + whole, left)).first(left);
-  return fold_lanes(sum);
+  const Lanes<T> last = left ? term(Lanes<T>::load(x + whole, left)).first(left) : Lanes<T>::zero();
+  return fold_lanes(sum + last);
 }
 
 // lane[i % 16] += x[i], or its square, in double: a float's square neither overflows nor vanishes.
