@@ -42,7 +42,7 @@ template <class T>
 constexpr T kNothing = T(-0.0);  // added to anything, it leaves it as it was
 
 // What a producer makes of a segment of x, whose parameters are those from entry p of the map on.
-//   centred(i)    x + bias; or, with the bias in x already, x less the mean in two parts: x * alpha + beta would lose a
+//   centred(i, r) x + bias; or, with the bias in x already, x less the mean in two parts: x * alpha + beta would lose a
 //   mean of 1e4 with a standard
 //                 deviation of 0.1
 //   affine(c, i)  what reaches the residual
@@ -55,7 +55,7 @@ struct Source<T, Rows, false> {
   const T* FASTNN_RESTRICT x;
   Parameter<T, Rows> bias;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p) : x(x_), bias(m.bias + p) {}
-  FASTNN_INLINE T centred(index i) const { return x[i] + bias[i]; }
+  FASTNN_INLINE T centred(index i, index shift = 0) const { return x[i + shift] + bias[i]; }
   FASTNN_INLINE T affine(T c, index) const { return c; }
 };
 
@@ -66,7 +66,7 @@ struct Source<T, Rows, true> {
   Parameter<T, Rows> hi, lo, scale, beta;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p)
       : x(x_), hi(m.hi + p), lo(m.lo + p), scale(m.scale + p), beta(m.beta + p) {}
-  FASTNN_INLINE T centred(index i) const { return (x[i] - hi[i]) - lo[i]; }
+  FASTNN_INLINE T centred(index i, index shift = 0) const { return (x[i + shift] - hi[i]) - lo[i]; }
   FASTNN_INLINE T affine(T c, index i) const { return c * scale[i] + beta[i]; }
 };
 

@@ -11,6 +11,12 @@ struct Number {
   constexpr operator index() const { return Value; }
 };
 
+// Asks for n elements that are used soon; they need not exist.
+template <class T>
+FASTNN_INLINE void fetch(const T* next, index n) {
+  for (index l = 0; l < n; l += 64 / static_cast<index>(sizeof(T))) FASTNN_PREFETCH(next + l);
+}
+
 // Calls each(0), each(1), ..., Count of them.
 template <index Count, index First = 0, class Each>
 FASTNN_INLINE void times(Number<Count> count, const Each& each) {

@@ -8,6 +8,8 @@
 //   dx = (dz - dbeta / n - c * sum(dz * c) / (n (var + eps))) * scale
 //      = ((dz - k1) - c * k2) * scale
 #pragma once
+#include <type_traits>
+
 #include "epilogue.hpp"
 #include "math.hpp"
 #include "reduce.hpp"
@@ -37,6 +39,8 @@ void forward(const Forward<T>& a, index begin, index end) {
 // ---- moments ---------------------------------------------------------------------------------------------------
 // A leaf subtracts a shift near its mean, sums d and d^2, and gives mean = shift + Sd / n, M2 = Sd2 - Sd^2 / n:
 // one pass over memory without the cancellation of E[x^2] - E[x]^2.
+
+constexpr index kNarrow = 2 * kLanes;  // there are no loops along shorter rows
 
 template <class T>
 FASTNN_INLINE void finish_moments(const T* FASTNN_RESTRICT shift, const T* FASTNN_RESTRICT sum,
@@ -149,10 +153,10 @@ void row_moments(const Moments<T>& a, const Part& part, index l, double* out) {
       for (index i = 0; i < v.inner; ++i) shift[c * v.inner + i] = s;
     }
   for (index j = 0; j < columns; ++j) sum[j] = sum2[j] = 0;
-  if (width == columns && width < 2 * kLanes)
+  if (width == columns && width < kNarrow)
     narrow_moments(x, biased, shift, rows, width, sum, sum2);
   else
-    add_rows(x, rows, columns, width, [&](auto together, const T* FASTNN_RESTRICT row, index j0, index n) {
+    add_rows<4>(x, rows, columns, width, [&](auto together, const T* FASTNN_RESTRICT row, index j0, index n) {
       T *FASTNN_RESTRICT const to = sum + j0, *FASTNN_RESTRICT const to2 = sum2 + j0;
       const T* FASTNN_RESTRICT const h = shift + j0;
       for (index j = 0; j < n; ++j) {
@@ -227,8 +231,6 @@ void norm_gradient_factors(const double* FASTNN_RESTRICT sum_dz, const double* F
 
 // ---- backward --------------------------------------------------------------------------------------------------
 
-constexpr index kNarrow = 64;  // rows up to this width are computed on as flat memory, a block at a time
-
 enum class Wanted { bias, norm_sums, norm };  // what a gradient kernel makes of dz
 
 // Loops that have none, relu and leaky_relu compiled in.
@@ -247,16 +249,21 @@ FASTNN_INLINE void input_gradient_loop(const S& source, const ChannelMap<T>& m, 
   }
 }
 
-// sum += dz, sum2 += dz * c, column by column
-template <class T, template <class> class A, class S>
-FASTNN_INLINE void column_sums_loop(const S& source, const T* FASTNN_RESTRICT d, const Epilogue<T>& e,
-                                    T* FASTNN_RESTRICT sum, T* FASTNN_RESTRICT sum2, index n) {
+// sum += dz, sum2 += dz * c, column by column; so many rows are `width` apart.
+template <template <class> class A, index Together, class T, class S>
+FASTNN_INLINE void column_sums_loop(Number<Together> together, const S& source, const T* FASTNN_RESTRICT d, index width,
+                                    const Epilogue<T>& e, T* FASTNN_RESTRICT sum, T* FASTNN_RESTRICT sum2, index n) {
   const T p0 = e.p0, p1 = e.p1;
   for (index i = 0; i < n; ++i) {
-    const T c = source.centred(i);
-    const T dz = A<T>::backward(d[i], source.affine(c, i), p0, p1);
-    sum[i] += dz;
-    sum2[i] += dz * c;
+    T s = sum[i], s2 = sum2[i];
+    times(together, [&](index k) {
+      const T c = source.centred(i, k * width);
+      const T dz = A<T>::backward(d[i + k * width], source.affine(c, i), p0, p1);
+      s += dz;
+      s2 += dz * c;
+    });
+    sum[i] = s;
+    sum2[i] = s2;
   }
 }
 
@@ -427,13 +434,15 @@ class GradientPart {
         stored_values(g, n, tiles);
       });
     const index start = e.sample0 * width + column0, rows = e.sample1 - e.sample0;
-    if (W == Wanted::bias && columns >= 2 * kLanes && out && !computes())
+    if (W == Wanted::bias && columns >= kNarrow && out && !computes()) {
       add_plain_rows(a_.dy + start, rows, columns, width, sums[0]);
-    else if (columns == width && width <= kNarrow)  // as many rows as a block holds
-      for (index r = 0, together = kBlock / width; r < rows; r += together)
-        add_block(start + r * width, smaller(together, rows - r), width, sums);
-    else
-      for (index r = 0; r < rows; ++r) add_row(start + r * width, columns, column0, sums);
+    } else {  // as many whole rows as a block holds; longer ones by themselves, where memory would have to wait for a
+              // block
+      const bool flat = columns == width && width < (a_.stream ? 3 * kNarrow : kBlock);
+      const index together = flat && width > 0 ? kBlock / width : 1;
+      for (index r = 0; r < rows; r += together)
+        add_block(start + r * width, smaller(together, rows - r), columns, column0, width, sums);
+    }
     if (out)
       for (index k = 0; k < kResults; ++k) fold_band(sums[k], band, view_.inner, out + k * band);
   }
@@ -441,9 +450,9 @@ class GradientPart {
   // Whether anything becomes of dy but sums.
   FASTNN_INLINE bool computes() const { return a_.dx || a_.tail.activation >= 0 || a_.tail.threshold >= 0; }
 
-  FASTNN_NOINLINE void add_plain_rows(const T* FASTNN_RESTRICT d, index rows, index columns, index width,
-                                      T* FASTNN_RESTRICT sum) const {
-    add_rows(d, rows, columns, width, [&](auto together, const T* FASTNN_RESTRICT row, index j0, index n) {
+  FASTNN_NOINLINE static void add_plain_rows(const T* FASTNN_RESTRICT d, index rows, index columns, index width,
+                                             T* FASTNN_RESTRICT sum) {
+    add_rows<4>(d, rows, columns, width, [&](auto together, const T* FASTNN_RESTRICT row, index j0, index n) {
       T* FASTNN_RESTRICT const to = sum + j0;
       for (index j = 0; j < n; ++j) {
         T s = to[j];
@@ -453,54 +462,50 @@ class GradientPart {
     });
   }
 
-  FASTNN_NOINLINE void add_block(index g, index rows, index width, T (*sums)[kBandRows]) {
+  FASTNN_NOINLINE void add_block(index g, index rows, index columns, index column0, index width, T (*sums)[kBandRows]) {
     Tiles tiles;
-    const index n = rows * width;
+    const index n = rows * columns;
     if constexpr (W == Wanted::norm_sums) {
-      const Incoming<T> d = incoming(g, n, tiles);
-      T dz[kBlock], dzc[kBlock];
-      if (d.left == Fused::relu)
-        products<Relu>(g, n, d.dy, dz, dzc);
-      else if (d.left == Fused::leaky_relu)
-        products<LeakyRelu>(g, n, d.dy, dz, dzc);
+      Incoming<T> d{};  // dz, kept where it is wanted itself, or a gradient that has an activation to pass
+      if (a_.dx)
+        d = {stored_values(g, n, tiles), Fused::none};
       else
-        products<Identity>(g, n, d.dy, dz, dzc);
+        d = run_.backward(g, n, a_.dy + g, tiles.dz, false);
+      if (d.left == Fused::relu)
+        add_products<Relu>(g, d.dy, rows, columns, column0, width, sums);
+      else if (d.left == Fused::leaky_relu)
+        add_products<LeakyRelu>(g, d.dy, rows, columns, column0, width, sums);
+      else
+        add_products<Identity>(g, d.dy, rows, columns, column0, width, sums);
+    } else {
+      const T* const d = stored_values(g, n, tiles);
+      if (!part_.out) return;
+      if (columns < kNarrow && columns == width)
+        add_rows_of_block(d, rows, width, sums[0]);
+      else
+        add_plain_rows(d, rows, columns, columns, sums[0]);
+    }
+  }
+
+  // dz and dz * c of rows in cache. (gcc makes branches of relu where it is to take four rows at once.)
+  template <template <class> class A>
+  FASTNN_INLINE void add_products(index g, const T* d, index rows, index columns, index column0, index width,
+                                  T (*sums)[kBandRows]) const {
+    constexpr bool plain = std::is_same_v<A<T>, Identity<T>>;
+    if (columns == width && columns < (plain ? kNarrow : 3 * kNarrow)) {
+      T dz[kBlock], dzc[kBlock];
+      run_.for_sources(g, rows * width, [&](const S& source, index at, index length, index) {
+        products_loop<T, A>(source, d + at, a_.tail, dz + at, dzc + at, length);
+      });
       add_rows_of_block(dz, rows, width, sums[0]);
       add_rows_of_block(dzc, rows, width, sums[1]);
-    } else {
-      add_rows_of_block(stored_values(g, n, tiles), rows, width, sums[0]);
+      return;
     }
-  }
-
-  template <template <class> class A>
-  FASTNN_INLINE void products(index g, index n, const T* d, T* dz, T* dzc) const {
-    run_.for_sources(g, n, [&](const S& source, index at, index length, index) {
-      products_loop<T, A>(source, d + at, a_.tail, dz + at, dzc + at, length);
+    add_rows<plain ? 4 : 1>(d, rows, columns, width, [&](auto together, const T* row, index j, index length) {
+      const S source = run_.source(row - d, column0 + j);
+      if (together > 1) fetch(source.x + together * width + (together - 1) * j, together * length);
+      column_sums_loop<A>(together, source, row, width, a_.tail, sums[0] + j, sums[1] + j, length);
     });
-  }
-
-  // What reaches the sums of a norm: dz, kept where it is wanted itself, or a gradient that has an activation to pass.
-  FASTNN_INLINE Incoming<T> incoming(index g, index n, Tiles& tiles) {
-    if (a_.dx) return {stored_values(g, n, tiles), Fused::none};
-    return run_.backward(g, n, a_.dy + g, tiles.dz, false);
-  }
-
-  FASTNN_NOINLINE void add_row(index g, index columns, index column0, T (*sums)[kBandRows]) {
-    Tiles tiles;
-    T* FASTNN_RESTRICT const sum = sums[0];
-    if constexpr (W == Wanted::norm_sums) {
-      const Incoming<T> d = incoming(g, columns, tiles);
-      const S source = run_.source(0, column0);
-      if (d.left == Fused::relu)
-        column_sums_loop<T, Relu>(source, d.dy, a_.tail, sum, sums[1], columns);
-      else if (d.left == Fused::leaky_relu)
-        column_sums_loop<T, LeakyRelu>(source, d.dy, a_.tail, sum, sums[1], columns);
-      else
-        column_sums_loop<T, Identity>(source, d.dy, a_.tail, sum, sums[1], columns);
-    } else {
-      const T* FASTNN_RESTRICT const d = stored_values(g, columns, tiles);
-      for (index j = 0; part_.out && j < columns; ++j) sum[j] += d[j];
-    }
   }
 
   const Backward<T>& a_;

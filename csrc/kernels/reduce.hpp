@@ -92,20 +92,20 @@ FASTNN_NOINLINE void add_rows_of_block(const T* FASTNN_RESTRICT v, index rows, i
 }
 
 // Calls add(together, row, j, n) for so many rows, the first of which has column j at `row`, and n columns of them:
-// rows in their order, four at a time so that the sums of their columns are loaded and stored a quarter as often. Rows
-// read beside each other mislead the hardware's fetching (half the bandwidth of memory), so the next four are asked for
+// rows in their order, `Together` at a time so that the sums of their columns are loaded and stored less often. Rows
+// read beside each other mislead the hardware's fetching (half the bandwidth of memory), so the next ones are asked for
 // in the order of memory; long rows are taken one by one.
-template <class T, class Add>
+template <index Together, class T, class Add>
 FASTNN_INLINE void add_rows(const T* x, index rows, index columns, index width, const Add& add) {
-  constexpr index together = 4, stretch = 64;
+  constexpr index stretch = 64;
   index r = 0;
-  if (columns == width && width < kBandRows)
-    for (; r + together <= rows; r += together, x += together * width)
-      for (index j = 0; j < columns; j += stretch) {
-        const T* const next = x + together * (width + j);
-        for (index l = 0; l < together * stretch; l += 64 / static_cast<index>(sizeof(T))) FASTNN_PREFETCH(next + l);
-        add(Number<together>(), x + j, j, smaller(stretch, columns - j));
-      }
+  if constexpr (Together > 1)
+    if (columns == width && width < kBandRows)
+      for (; r + Together <= rows; r += Together, x += Together * width)
+        for (index j = 0; j < columns; j += stretch) {
+          fetch(x + Together * (width + j), Together * stretch);
+          add(Number<Together>(), x + j, j, smaller(stretch, columns - j));
+        }
   for (; r < rows; ++r, x += width) add(Number<1>(), x, index{0}, columns);
 }
 

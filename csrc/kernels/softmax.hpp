@@ -61,7 +61,7 @@ FASTNN_NOINLINE T exp_piece(const T* FASTNN_RESTRICT x, T m, T* FASTNN_RESTRICT 
   Lanes<T> sum = Lanes<T>::zero();
   index i = 0;
   while (i < n) {
-    for (index l = 0; l < stretch; l += 64 / static_cast<index>(sizeof(T))) FASTNN_PREFETCH(x + next + i + l);
+    fetch(x + next + i, stretch);
     const index end = smaller(n, i + stretch);
     for (; i + kLanes <= end; i += kLanes) {
       for (index l = 0; l < kLanes; ++l) e[i + l] = exp_nonpositive(x[i + l] - m);
