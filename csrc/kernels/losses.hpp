@@ -148,6 +148,21 @@ struct HingeTerms {
       slope.part[k] = squared ? excess + excess : pick(excess > zero, one, excess);
     }
   }
+  // Makes lane `excluded` 0, and those from `end` on.
+  FASTNN_INLINE void drop(index excluded, index end) {
+    typedef typename SignedBits<T>::type Number;
+    typedef typename Lanes<Number>::Vector Numbers;
+    static constexpr Number number[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const Numbers one = static_cast<Number>(excluded) - Numbers{}, most = static_cast<Number>(end) - Numbers{};
+    const Lanes<Number> lane = Lanes<Number>::load(number);
+    const typename Lanes<T>::Vector zero{};
+#pragma GCC unroll 8
+    for (index k = 0; k < Lanes<T>::count; ++k) {
+      const auto kept = pick(lane.part[k] != one, lane.part[k], most) < most;
+      value.part[k] = pick(kept, value.part[k], zero);
+      slope.part[k] = pick(kept, slope.part[k], zero);
+    }
+  }
 };
 
 template <class T>
@@ -155,8 +170,8 @@ FASTNN_INLINE T row_share(const HingeLoss<T>& a, index r) {
   return a.weight ? a.share * a.weight[a.labels[r]] : a.share;
 }
 
-// 16 elements at a time, which are added while they are in registers. Those beside the label, and the last ones, on a
-// way of their own.
+// 16 elements at a time, which are added while they are in registers. Special are those that the label is among, and
+// the last ones, if they are fewer.
 template <class T>
 FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
   const index label = a.labels[r];
@@ -165,39 +180,39 @@ FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
   const T own = x[label], margin = a.margin, share = row_share(a, r), scale = share * a.scale;
   const bool squared = a.squared;
   const Lanes<T> scales = Lanes<T>::zero() + scale;
-  T block[kBlock];
+  T block[kBlock], values[kLanes] = {}, slopes[kLanes];
   double value_lane[kLanes], slope_lane[kLanes];
   Lanes<double> value_sum = Lanes<double>::zero(), slope_sum = value_sum;
   for (index g = 0; g < a.columns; g += kBlock) {
-    const index n = smaller(kBlock, a.columns - g), excluded = label - g;
+    const index n = smaller(kBlock, a.columns - g), excluded = label - g, last = n / kLanes * kLanes;
+    index special = excluded >= 0 && excluded < n ? excluded / kLanes * kLanes : last;
     T* const to = a.stream ? block : dx + g;
     Lanes<T> count = Lanes<T>::zero();  // of slopes 1: exact without doubles
-    const auto add = [&](const HingeTerms<T>& term) {
+    for (index j = 0; j < n; j += kLanes) {
+      const T* from = x + g + j;
+      const index rest = smaller(kLanes, n - j);
+      const bool partial = j == special && rest < kLanes;
+      if (partial) {
+        for (index l = 0; l < rest; ++l) values[l] = from[l];
+        from = values;
+      }
+      HingeTerms<T> term((Lanes<T>::load(from) - own) + margin, squared);
+      if (j == special) {
+        term.drop(excluded - j, rest);
+        special = last;
+      }
       value_sum = value_sum + as_doubles(term.value);
       if (squared)
         slope_sum = slope_sum + as_doubles(term.slope);
       else
         count = count + term.slope;
-      return term.slope * scales;
-    };
-    const auto terms = [&](const T* from) { return HingeTerms<T>((Lanes<T>::load(from) - own) + margin, squared); };
-    for (index j = 0; j < n; j += kLanes) {
-      const bool before = excluded >= j && excluded < n;
-      for (const index end = (before ? excluded : n) / kLanes * kLanes; j < end; j += kLanes)
-        add(terms(x + g + j)).store(to + j);
-      const index rest = smaller(kLanes, n - j);
-      if (rest <= 0) break;
-      T values[kLanes] = {}, slopes[kLanes];
-      for (index l = 0; l < rest; ++l) values[l] = x[g + j + l];
-      HingeTerms<T> term = terms(values);
-      term.value.store(values);
-      term.slope.store(slopes);
-      for (index l = 0; l < kLanes; ++l)
-        if (l >= rest || j + l == excluded) values[l] = slopes[l] = T(0);
-      term.value = Lanes<T>::load(values);
-      term.slope = Lanes<T>::load(slopes);
-      add(term).store(slopes);
-      for (index l = 0; l < rest; ++l) to[j + l] = slopes[l];
+      term.slope = term.slope * scales;
+      if (partial) {
+        term.slope.store(slopes);
+        for (index l = 0; l < rest; ++l) to[j + l] = slopes[l];
+      } else {
+        term.slope.store(to + j);
+      }
     }
     slope_sum = slope_sum + as_doubles(count);
     if (a.stream) stream_values(block, dx + g, n);

@@ -259,21 +259,10 @@ void col2im(const WindowPass<T>& p, T* scratch, index image, index row0, index r
   band.store(row0, row1);
 }
 
-template <class T>
-struct Position;
-template <>
-struct Position<float> {
-  typedef std::int32_t type;
-};
-template <>
-struct Position<double> {
-  typedef std::int64_t type;
-};
-
 // The largest so far, and its tap. The first of equal ones stays; NaN stays, too, until the next NaN.
 template <class T>
 struct Best {
-  typedef typename Position<T>::type Tap;
+  typedef typename SignedBits<T>::type Tap;
   Lanes<T> value;
   Lanes<Tap> tap;
 
