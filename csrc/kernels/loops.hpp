@@ -11,6 +11,14 @@ FASTNN_NOINLINE void stream_values(const T* from, T* to, index n) {
   stream_block(from, to, n);
 }
 
+// Less than 16 elements; the other lanes are 0.
+template <class T>
+FASTNN_NOINLINE Lanes<T> load_some(const T* x, index n) {
+  T lane[kLanes] = {};
+  for (index l = 0; l < n; ++l) lane[l] = x[l];
+  return Lanes<T>::load(lane);
+}
+
 // Calls block(g, n) for consecutive stretches of [begin, end), cut at multiples of kBlock of the flat index.
 template <class Block>
 FASTNN_INLINE void for_blocks(index begin, index end, const Block& block) {
