@@ -362,11 +362,14 @@ void max_pool_gradient(const WindowPass<T>& p, T* scratch, index image, index ro
   const index* FASTNN_RESTRICT const taps = p.taps;
   const index rows = band.out1 > band.out0 ? (band.out1 - band.out0 - 1) * w.stride_h + w.kernel_h : 0;
   fill(band.buffer, rows * band.input_row(), T(0));
+  // The pixels of a row of a plane, or the channels of a pixel, in one loop.
+  const bool plane = band.inner == 1;
+  const index loops = plane ? 1 : w.out_width, length = plane ? w.out_width : band.inner, step = plane ? w.stride_w : 1;
   index g = band.first_output();
   for (index o = 0; o < band.out1 - band.out0; ++o) {
     T* to = band.buffer + o * w.stride_h * band.input_row() - w.padding_w * band.inner;
-    for (index column = 0; column < w.out_width; ++column, to += w.stride_w * band.inner)
-      for (index c = 0; c < band.inner; ++c, ++g) to[c + taps[where[g]]] += p.from[g];
+    for (index loop = 0; loop < loops; ++loop, to += w.stride_w * band.inner)
+      for (index i = 0; i < length; ++i, ++g) to[i * step + taps[where[g]]] += p.from[g];
   }
   const index top = band.out0 * w.stride_h - w.padding_h;  // row of the image that the buffer begins with
   const index begin = smaller(row1, larger_of(row0, top)), end = larger_of(begin, smaller(row1, top + rows));
