@@ -85,6 +85,7 @@ struct PlainVector {
     return mask;                                                                       \
   }
   FASTNN_COMPARISON(<)
+  FASTNN_COMPARISON(<=)
   FASTNN_COMPARISON(>)
   FASTNN_COMPARISON(!=)
 #undef FASTNN_COMPARISON

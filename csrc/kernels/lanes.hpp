@@ -122,6 +122,18 @@ struct Lanes {
   }
 };
 
+// Integers as wide as T.
+template <class T>
+struct SignedBits;
+template <>
+struct SignedBits<float> {
+  typedef std::int32_t type;
+};
+template <>
+struct SignedBits<double> {
+  typedef std::int64_t type;
+};
+
 template <class T>
 FASTNN_INLINE Lanes<T> larger(Lanes<T> a, const Lanes<T>& b) {
 #pragma GCC unroll 8
@@ -143,6 +155,30 @@ FASTNN_INLINE Lanes<double>::Vector load_doubles(const float* p) {
 #else
   return Lanes<double>::Vector{static_cast<double>(p[0]), static_cast<double>(p[1])};
 #endif
+}
+
+// The same of lanes that are in registers.
+FASTNN_INLINE const Lanes<double>& as_doubles(const Lanes<double>& x) {
+  return x;
+}
+FASTNN_INLINE Lanes<double> as_doubles(const Lanes<float>& x) {
+  Lanes<double> d;
+#pragma GCC unroll 8
+  for (index k = 0; k < Lanes<float>::count; ++k) {
+    const auto v = x.part[k];
+#if defined(__AVX512F__)
+    const auto low = _mm512_maskz_extractf32x8_ps(0xff, v, 0), high = _mm512_maskz_extractf32x8_ps(0xff, v, 1);
+    d.part[2 * k] = bits_as<Lanes<double>::Vector>(_mm512_maskz_cvtps_pd(0xff, low));
+    d.part[2 * k + 1] = bits_as<Lanes<double>::Vector>(_mm512_maskz_cvtps_pd(0xff, high));
+#elif defined(__AVX2__)
+    d.part[2 * k] = bits_as<Lanes<double>::Vector>(_mm256_cvtps_pd(_mm256_castps256_ps128(v)));
+    d.part[2 * k + 1] = bits_as<Lanes<double>::Vector>(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+#else
+    for (int i = 0; i < 2; ++i)
+      d.part[2 * k + i] = Lanes<double>::Vector{static_cast<double>(v[2 * i]), static_cast<double>(v[2 * i + 1])};
+#endif
+  }
+  return d;
 }
 
 // to[j * to_stride + i] = from[i * from_stride + j], i and j below 4. Halves of two rows first, then every second

@@ -137,12 +137,31 @@ constexpr int loss_count = static_cast<int>(sizeof(loss_table<T>) / sizeof(loss_
 // that term, and dx_label minus the sum of the slopes.
 
 template <class T>
-struct HingeTerm {
-  T value, slope;
-  FASTNN_INLINE HingeTerm(T z, bool squared) {
-    const T excess = z <= 0 ? T(0) : z;  // NaN stays
-    value = select(squared, excess * excess, excess);
-    slope = select(squared, excess + excess, select(excess > 0, T(1), excess));
+struct HingeTerms {
+  Lanes<T> value, slope;
+  FASTNN_INLINE HingeTerms(const Lanes<T>& z, bool squared) {
+    const typename Lanes<T>::Vector zero{}, one = zero + T(1);
+#pragma GCC unroll 8
+    for (index k = 0; k < Lanes<T>::count; ++k) {
+      const auto excess = pick(z.part[k] <= zero, zero, z.part[k]);  // NaN stays
+      value.part[k] = squared ? excess * excess : excess;
+      slope.part[k] = squared ? excess + excess : pick(excess > zero, one, excess);
+    }
+  }
+  // Makes lane `excluded` 0, and those from `end` on.
+  FASTNN_INLINE void drop(index excluded, index end) {
+    typedef typename SignedBits<T>::type Number;
+    typedef typename Lanes<Number>::Vector Numbers;
+    static constexpr Number number[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const Numbers one = static_cast<Number>(excluded) - Numbers{}, most = static_cast<Number>(end) - Numbers{};
+    const Lanes<Number> lane = Lanes<Number>::load(number);
+    const typename Lanes<T>::Vector zero{};
+#pragma GCC unroll 8
+    for (index k = 0; k < Lanes<T>::count; ++k) {
+      const auto kept = pick(lane.part[k] != one, lane.part[k], most) < most;
+      value.part[k] = pick(kept, value.part[k], zero);
+      slope.part[k] = pick(kept, slope.part[k], zero);
+    }
   }
 };
 
@@ -151,6 +170,8 @@ FASTNN_INLINE T row_share(const HingeLoss<T>& a, index r) {
   return a.weight ? a.share * a.weight[a.labels[r]] : a.share;
 }
 
+// 16 elements at a time, which are added while they are in registers. Special are those that the label is among, and
+// the last ones, if they are fewer.
 template <class T>
 FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
   const index label = a.labels[r];
@@ -158,23 +179,46 @@ FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
   T* const dx = a.dscores + r * a.columns;
   const T own = x[label], margin = a.margin, share = row_share(a, r), scale = share * a.scale;
   const bool squared = a.squared;
-  T values[kBlock], slopes[kBlock];
-  double value_lane[kLanes] = {}, slope_lane[kLanes] = {};
+  const Lanes<T> scales = Lanes<T>::zero() + scale;
+  T block[kBlock], values[kLanes] = {}, slopes[kLanes];
+  double value_lane[kLanes], slope_lane[kLanes];
+  Lanes<double> value_sum = Lanes<double>::zero(), slope_sum = value_sum;
   for (index g = 0; g < a.columns; g += kBlock) {
-    const index n = smaller(kBlock, a.columns - g);
-    for (index j = 0; j < n; ++j) {
-      const HingeTerm<T> term((x[g + j] - own) + margin, squared);
-      values[j] = term.value;
-      slopes[j] = term.slope;
+    const index n = smaller(kBlock, a.columns - g), excluded = label - g, last = n / kLanes * kLanes;
+    index special = excluded >= 0 && excluded < n ? excluded / kLanes * kLanes : last;
+    T* const to = a.stream ? block : dx + g;
+    Lanes<T> count = Lanes<T>::zero();  // of slopes 1: exact without doubles
+    for (index j = 0; j < n; j += kLanes) {
+      const T* from = x + g + j;
+      const index rest = smaller(kLanes, n - j);
+      const bool partial = j == special && rest < kLanes;
+      if (partial) {
+        for (index l = 0; l < rest; ++l) values[l] = from[l];
+        from = values;
+      }
+      HingeTerms<T> term((Lanes<T>::load(from) - own) + margin, squared);
+      if (j == special) {
+        term.drop(excluded - j, rest);
+        special = last;
+      }
+      value_sum = value_sum + as_doubles(term.value);
+      if (squared)
+        slope_sum = slope_sum + as_doubles(term.slope);
+      else
+        count = count + term.slope;
+      term.slope = term.slope * scales;
+      if (partial) {
+        term.slope.store(slopes);
+        for (index l = 0; l < rest; ++l) to[j + l] = slopes[l];
+      } else {
+        term.slope.store(to + j);
+      }
     }
-    if (label >= g && label < g + n) values[label - g] = slopes[label - g] = T(0);
-    add_values(values, n, value_lane);
-    add_values(slopes, n, slope_lane);
-    T* const to = a.stream ? slopes : dx + g;
-#pragma GCC ivdep
-    for (index j = 0; j < n; ++j) to[j] = slopes[j] * scale;
-    if (a.stream) stream_values(slopes, dx + g, n);
+    slope_sum = slope_sum + as_doubles(count);
+    if (a.stream) stream_values(block, dx + g, n);
   }
+  value_sum.store(value_lane);
+  slope_sum.store(slope_lane);
   dx[label] = -static_cast<T>(fold_lanes(slope_lane)) * scale;
   a.losses[r] = static_cast<T>(fold_lanes(value_lane)) * share;
 }
@@ -186,25 +230,27 @@ template <class T>
 FASTNN_INLINE void hinge_narrow(const HingeLoss<T>& a, index r, index rows) {
   const index columns = a.columns, whole = (rows + kLanes - 1) / kLanes * kLanes;
   const index* const label = a.labels + r;
-  const T margin = a.margin;
-  const bool squared = a.squared;
-  T z[kLanes][kHingeRows], own[kHingeRows] = {}, scale[kHingeRows] = {}, total[kHingeRows] = {},
-                           slopes[kHingeRows] = {};
+  T z[kLanes][kHingeRows], own[kHingeRows] = {}, scale[kHingeRows] = {}, total[kHingeRows], slopes[kHingeRows];
   if (rows < whole)
     for (index j = 0; j < columns; ++j) Lanes<T>::zero().store(z[j] + whole - kLanes);
   transpose_values(a.scores + r * columns, columns, z[0], kHingeRows, rows, columns);
   for (index k = 0; k < rows; ++k) own[k] = z[label[k]][k];
   for (index k = 0; k < rows; ++k) scale[k] = row_share(a, r + k) * a.scale;
-  for (index j = 0; j < columns; ++j)
-    for (index k = 0; k < whole; ++k) z[j][k] = (z[j][k] - own[k]) + margin;
+  for (index k = 0; k < whole; k += kLanes)
+    for (index j = 0; j < columns; ++j)
+      ((Lanes<T>::load(z[j] + k) - Lanes<T>::load(own + k)) + a.margin).store(z[j] + k);
   for (index k = 0; k < rows; ++k) z[label[k]][k] = T(0);
-  for (index j = 0; j < columns; ++j)
-    for (index k = 0; k < whole; ++k) {
-      const HingeTerm<T> term(z[j][k], squared);
-      total[k] += term.value;
-      slopes[k] += term.slope;
-      z[j][k] = term.slope * scale[k];
+  for (index k = 0; k < whole; k += kLanes) {
+    Lanes<T> value_sum = Lanes<T>::zero(), slope_sum = value_sum;
+    for (index j = 0; j < columns; ++j) {
+      const HingeTerms<T> term(Lanes<T>::load(z[j] + k), a.squared);
+      value_sum = value_sum + term.value;
+      slope_sum = slope_sum + term.slope;
+      (term.slope * Lanes<T>::load(scale + k)).store(z[j] + k);
     }
+    value_sum.store(total + k);
+    slope_sum.store(slopes + k);
+  }
   for (index k = 0; k < rows; ++k) z[label[k]][k] = -slopes[k] * scale[k];
   for (index k = 0; k < rows; ++k) a.losses[r + k] = total[k] * row_share(a, r + k);
   transpose_values(z[0], kHingeRows, a.dscores + r * columns, columns, columns, rows);

@@ -76,7 +76,9 @@ void plane_moments(const Moments<T>& a, const Part& part, index l, double* out) 
   for (index c = part.channel0; c < part.channel1; ++c) {
     const T* const first = a.x + (e.sample0 * v.channels + c) * v.inner + e.inner0;
     const Shifted<T, false, Biased> biased(a.map, c);
-    const T shift = plane_sum(first, length, [&](const Lanes<T>& x) { return biased(x, 0); }) / static_cast<T>(length);
+    const T shift =
+        plane_sum<T>(length, [&](index i, auto... some) { return biased(Lanes<T>::load(first + i, some...), 0); }) /
+        static_cast<T>(length);
     Lanes<T> sum = Lanes<T>::zero(), sum2 = sum, tail = sum, tail2 = sum;  // the ragged end has sums of its own
     for (index o = e.sample0; o < e.sample1; ++o) {
       const T* FASTNN_RESTRICT x = first + (o - e.sample0) * v.channels * v.inner;

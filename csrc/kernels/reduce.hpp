@@ -151,13 +151,14 @@ void merge_sums(const Leaves& leaves, index, const double* parts, index results,
   fold_parts(parts, results, leaves.view.channels, part, MergeSums{results * (part.channel1 - part.channel0)});
 }
 
-// The sum of term(x) over a plane, element i in lane i % 16.
-template <class T, class Term>
-FASTNN_INLINE T plane_sum(const T* FASTNN_RESTRICT x, index n, const Term& term) {
-  const index whole = n / kLanes * kLanes, left = n - whole;
+// The sum of n values, value i in lane i % 16. value(i) gives 16 of them from i on, value(i, some) less than that.
+// (What is left over is there before the loop: with a call after it the sum would stay in memory.)
+template <class T, class Value>
+FASTNN_INLINE T plane_sum(index n, const Value& value) {
+  const index left = n % kLanes, whole = n - left;
+  const Lanes<T> last = left > 0 ? value(whole, left).first(left) : Lanes<T>::zero();
   Lanes<T> sum = Lanes<T>::zero();
-  for (index i = 0; i < whole; i += kLanes) sum = sum + term(Lanes<T>::load(x + i));
-  const Lanes<T> last = left ? term(Lanes<T>::load(x + whole, left)).first(left) : Lanes<T>::zero();
+  for (index i = 0; i < whole; i += kLanes) sum = sum + value(i);
   return fold_lanes(sum + last);
 }
 

@@ -43,14 +43,20 @@ FASTNN_INLINE T sum_of_pieces(index n, const Piece& piece) {
   double total;
   fold<1>(
       0, (n + kPiece - 1) / kPiece, &total,
-      [&](index l, double* out) { *out = piece(l * kPiece, smaller(kPiece, n - l * kPiece)); }, MergeSums{1});
+      [&](index l, double* out) { *out = piece(l * kPiece, smaller(kPiece, n - l * kPiece)); },
+      [](index, index, index, double* left, const double* right) { *left += *right; });
   return static_cast<T>(total);
 }
 
+// The sum of x, or of the products x times `by`, where that is given.
 template <class T>
-FASTNN_NOINLINE T row_sum(const T* FASTNN_RESTRICT x, index n) {
-  const auto same = [](const Lanes<T>& v) { return v; };
-  return sum_of_pieces<T>(n, [&](index at, index length) { return plane_sum(x + at, length, same); });
+FASTNN_NOINLINE T row_sum(const T* FASTNN_RESTRICT x, const T* FASTNN_RESTRICT by, index n) {
+  return sum_of_pieces<T>(n, [&](index at, index length) {
+    return plane_sum<T>(length, [&](index i, auto... some) {
+      const Lanes<T> v = Lanes<T>::load(x + at + i, some...);
+      return by ? v * Lanes<T>::load(by + at + i, some...) : v;
+    });
+  });
 }
 
 // e = exp(x - m), and the sum of n <= kPiece of them, in the order of plane_sum. This takes as long as memory does:
@@ -100,18 +106,22 @@ struct Row {
   FASTNN_NOINLINE void exps(const T* x, const T* m, T* e, T* s) const {
     *s = sum_of_pieces<T>(classes, [&](index at, index n) { return exp_piece(x + at, *m, e + at, n, classes); });
   }
-  FASTNN_INLINE void sum(const T* x, T* s) const { *s = row_sum(x, classes); }
+  FASTNN_INLINE void sum(const T* x, T* s) const { *s = row_sum<T>(x, nullptr, classes); }
   FASTNN_INLINE void log(T* s) const { *s = fastnn::log(*s); }
 };
 
 // --- a tile: class j of line k lies at j * stride + k, so that every loop runs over the lines ----------------------
 
-// The sums of 16 lines, in the order of plane_sum.
+// The sums of 16 lines, in the order of row_sum.
 template <class T>
-FASTNN_INLINE Lanes<T> sum_of_lines(const T* x, index stride, index n) {
+FASTNN_INLINE Lanes<T> sum_of_lines(const T* x, const T* by, index stride, index n) {
   const auto lane = [&](index l) {
     Lanes<T> sum = Lanes<T>::zero();
-    for (index j = l; j < n; j += kLanes) sum = sum + Lanes<T>::load(x + j * stride);
+    for (index at = l * stride; at < n * stride; at += kLanes * stride) {
+      Lanes<T> v = Lanes<T>::load(x + at);
+      if (by) v = v * Lanes<T>::load(by + at);
+      sum = sum + v;
+    }
     return sum;
   };
   Lanes<T> folded[kLanes / 2];
@@ -150,18 +160,20 @@ struct Tile {
     each([&](index i, index, T most) { e[i] = exp_nonpositive(x[i] - most); }, m);
     sum(e, s);
   }
+  FASTNN_INLINE void sum(const T* x, T* s) const { sum(x, nullptr, s); }
   FASTNN_NOINLINE void log(T* s) const {
     each_line([&](index k) { s[k] = fastnn::log(s[k]); });
   }
-  FASTNN_NOINLINE void sum(const T* x, T* s) const {
+  FASTNN_NOINLINE void sum(const T* x, const T* by, T* s) const {
     for (index g = 0; g < lines; g += kLanes) {
       if (classes <= kPiece) {
-        sum_of_lines(x + g, stride, classes).store(s + g);
+        sum_of_lines(x + g, by ? by + g : nullptr, stride, classes).store(s + g);
         continue;
       }
       const auto piece = [&](index l, double* out) {
+        const index from = l * kPiece * stride + g;
         T sums[kLanes];
-        sum_of_lines(x + l * kPiece * stride + g, stride, smaller(kPiece, classes - l * kPiece)).store(sums);
+        sum_of_lines(x + from, by ? by + from : nullptr, stride, smaller(kPiece, classes - l * kPiece)).store(sums);
         for (index k = 0; k < kLanes; ++k) out[k] = static_cast<double>(sums[k]);
       };
       double total[kLanes];
@@ -247,20 +259,28 @@ FASTNN_NOINLINE void softmax_lines(const Form& form, bool logarithm, const T* x,
   }
 }
 
-// From the output; `to` may be dy, y or `products`.
-template <class T, class Form>
-FASTNN_NOINLINE void softmax_gradient_lines(const Form& form, bool logarithm, const T* dy, const T* y, T* products,
-                                            T* to) {
-  T sum[kTileLines];
+// From the output and the sum of the line that each element belongs to: sum(i). `to` may be dy or y.
+template <class T, class Sum>
+FASTNN_NOINLINE void softmax_slopes(bool logarithm, const T* dy, const T* y, const Sum& sum, T* to, index n) {
   if (logarithm) {
-    form.sum(dy, sum);
-    form.each([&](index i, index, T s) { to[i] = dy[i] - exp_nonpositive(y[i]) * s; }, sum);
+#pragma GCC ivdep
+    for (index i = 0; i < n; ++i) to[i] = dy[i] - exp_nonpositive(y[i]) * sum(i);
   } else {
-    form.each([&](index i, index) { products[i] = dy[i] * y[i]; });
-    form.sum(products, sum);
-    form.each([&](index i, index, T s) { to[i] = (dy[i] - s) * y[i]; }, sum);
+#pragma GCC ivdep
+    for (index i = 0; i < n; ++i) to[i] = (dy[i] - sum(i)) * y[i];
   }
 }
+
+template <class T>
+struct OneSum {
+  T sum;
+  FASTNN_INLINE T operator()(index) const { return sum; }
+};
+template <class T>
+struct SumOfEach {
+  const T* sums;
+  FASTNN_INLINE T operator()(index i) const { return sums[i]; }
+};
 
 template <class T>
 void softmax(const Softmax<T>& a, T* scratch, index begin, index end) {
@@ -283,25 +303,63 @@ void softmax(const Softmax<T>& a, T* scratch, index begin, index end) {
   if (a.stream) stream_fence();
 }
 
+// Lines across memory, in tiles.
+template <class T>
+FASTNN_INLINE void softmax_gradient_across(const SoftmaxGradient<T>& a, const TilePlace& p, T* dy, T* y, T* dx) {
+  load_tile(a.lines, p, a.dy, dy);
+  load_tile(a.lines, p, a.y, y);
+  for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index, index lines) {
+    T sum[kTileLines];
+    tile.sum(dy + start, a.logarithm ? nullptr : y + start, sum);
+    for (index j = 0; j < tile.classes; ++j) {
+      const index from = start + tile.at(j, 0);
+      T* const to = a.stream ? dx + from : a.dx + p.element + j * a.lines.view.inner + start;
+      softmax_slopes(a.logarithm, dy + from, y + from, SumOfEach<T>{sum}, to, lines);
+    }
+  });
+  if (a.stream) store_tile(a.lines, p, dx, a.dx, true);
+}
+
+// Short lines: what is summed goes through a tile, all else is done where the lines lie.
+template <class T>
+FASTNN_INLINE void softmax_gradient_short(const SoftmaxGradient<T>& a, const TilePlace& p, T* each, T* tiled) {
+  const index inner = a.lines.view.inner, sample = a.lines.view.channels * inner, n = p.lines * sample;
+  const T *const dy = a.dy + p.element, *const y = a.y + p.element;
+  T* const to = a.stream ? tiled : a.dx + p.element;
+  if (!a.logarithm)
+    for (index i = 0; i < n; ++i) each[i] = dy[i] * y[i];
+  load_tile(a.lines, TilePlace{0, p.line, p.lines}, a.logarithm ? dy : each, tiled);
+  for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index, index lines) {
+    T sum[kTileLines];
+    tile.sum(tiled + start, sum);
+    T* row = each + (line - p.line);
+    for (index k = 0; k < lines; ++k, row += sample) {
+      if (inner == 1)  // beyond its end, too, where the next one comes
+        for (index j = 0; j < sample; j += kLanes) (Lanes<T>::zero() + sum[k]).store(row + j);
+      else
+        for (index j = 0; j < sample; j += inner) row[j] = sum[k];
+    }
+  });
+  softmax_slopes(a.logarithm, dy, y, SumOfEach<T>{each}, to, n);
+  if (a.stream) stream_values(to, a.dx + p.element, n);
+}
+
 template <class T>
 void softmax_gradient(const SoftmaxGradient<T>& a, T* scratch, index begin, index end) {
-  T *const products = scratch, *const dy = products + a.lines.buffer, *const y = dy + a.lines.buffer;
+  T *const dx = scratch, *const dy = dx + a.lines.buffer, *const y = dy + a.lines.buffer;
+  const index n = a.lines.view.channels;
   if (a.lines.lanes > 0) {
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
-      load_tile(a.lines, p, a.dy, dy);
-      load_tile(a.lines, p, a.y, y);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index, index) {
-        softmax_gradient_lines(tile, a.logarithm, dy + start, y + start, products + start, products + start);
-      });
-      store_tile(a.lines, p, products, a.dx, a.stream);
+      a.lines.across ? softmax_gradient_across(a, p, dy, y, dx) : softmax_gradient_short(a, p, dx, dy);
     });
-    return a.stream ? stream_fence() : void();
-  }
-  const index n = a.lines.view.channels;
-  for (index r = begin; r < end; ++r) {
-    T* const to = a.stream ? products : a.dx + r * n;
-    softmax_gradient_lines(Row<T>{n}, a.logarithm, a.dy + r * n, a.y + r * n, products, to);
-    if (a.stream) stream_values(products, a.dx + r * n, n);
+  } else {
+    for (index r = begin; r < end; ++r) {
+      const T *const from = a.dy + r * n, *const output = a.y + r * n;
+      T* const to = a.stream ? dx : a.dx + r * n;
+      const OneSum<T> sum{row_sum(from, a.logarithm ? nullptr : output, n)};
+      softmax_slopes(a.logarithm, from, output, sum, to, n);
+      if (a.stream) stream_values(dx, a.dx + r * n, n);
+    }
   }
   if (a.stream) stream_fence();
 }

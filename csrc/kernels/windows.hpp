@@ -148,30 +148,37 @@ struct WindowBand {
     });
   }
 
-  // The inputs of the band into the buffer, `padding` around them.
+  // The inputs of the band into the buffer, `padding` around them: for each phase, rows [first, last) are inside.
   FASTNN_NOINLINE void load(T padding) const {
-    for (index phase = 0; phase < w.stride_h; ++phase)
-      for (index r = 0; r < used_rows(); ++r) {
-        const index h = (out0 + r) * w.stride_h + phase - w.padding_h;
-        T* const to = phase_row(phase, r);
-        const bool inside = h >= 0 && h < w.height;
-        for_phases([&](index f, index begin, index end) {
-          T* const part = to + f * phase_step();
-          if (!inside) return fill(part, pass.pitch * inner, padding);
-          if (begin > 0) fill(part, begin * inner, padding);
-          if (end < pass.pitch) fill(part + end * inner, (pass.pitch - end) * inner, padding);
-        });
-        if (!inside) continue;
-        const T* const from = input(h) - w.padding_w * inner;
-        sort_phases(
-            [&](index begin, index end) {
-              separate_pairs(from + 2 * begin, to + begin, to + phase_step() + begin, end - begin);
-            },
-            [&](index f, index begin, index end) {
-              copy_pixels(from + (begin * w.stride_w + f) * inner, w.stride_w, to + f * phase_step() + begin * inner, 1,
-                          end - begin, inner);
-            });
-      }
+    const index rows = used_rows(), length = pass.pitch * inner, step = w.stride_h * input_row();
+    for (index phase = 0; phase < w.stride_h; ++phase) {
+      const index top = out0 * w.stride_h + phase - w.padding_h;  // row of the image
+      const index first = smaller(rows, divided_up(larger_of(0, -top), w.stride_h));
+      const index last = larger_of(first, smaller(rows, divided_up(larger_of(0, w.height - top), w.stride_h)));
+      T* const part = phase_row(phase, 0);
+      for_phases([&](index f, index begin, index end) {
+        T* const to = part + f * phase_step();
+        fill(to, first * length, padding);
+        fill(to + last * length, (rows - last) * length, padding);
+        for (index r = first; r < last && begin > 0; ++r) fill(to + r * length, begin * inner, padding);
+        for (index r = first; r < last && end < pass.pitch; ++r)
+          fill(to + r * length + end * inner, (pass.pitch - end) * inner, padding);
+      });
+      const T* const from = input(top + first * w.stride_h) - w.padding_w * inner;
+      T* const to = part + first * length;
+      sort_phases(
+          [&](index begin, index end) {
+            for (index r = 0; r < last - first; ++r) {
+              T* const even = to + r * length + begin;
+              separate_pairs(from + r * step + 2 * begin, even, even + phase_step(), end - begin);
+            }
+          },
+          [&](index f, index begin, index end) {
+            for (index r = 0; r < last - first; ++r)
+              copy_pixels(from + r * step + (begin * w.stride_w + f) * inner, w.stride_w,
+                          to + f * phase_step() + r * length + begin * inner, 1, end - begin, inner);
+          });
+    }
   }
 
   // Rows [row0, row1) of the image from the buffer; what no output concerns is 0.
@@ -259,21 +266,10 @@ void col2im(const WindowPass<T>& p, T* scratch, index image, index row0, index r
   band.store(row0, row1);
 }
 
-template <class T>
-struct Position;
-template <>
-struct Position<float> {
-  typedef std::int32_t type;
-};
-template <>
-struct Position<double> {
-  typedef std::int64_t type;
-};
-
 // The largest so far, and its tap. The first of equal ones stays; NaN stays, too, until the next NaN.
 template <class T>
 struct Best {
-  typedef typename Position<T>::type Tap;
+  typedef typename SignedBits<T>::type Tap;
   Lanes<T> value;
   Lanes<Tap> tap;
 
@@ -291,6 +287,8 @@ struct Best {
 // The first 16 lanes, or n if there are fewer, as numbers of a type that may be narrower.
 template <class To, class T>
 FASTNN_INLINE void store_lanes(const Lanes<T>& v, To* to, index n) {
+  if constexpr (sizeof(To) == sizeof(T))
+    if (n >= kLanes) return v.store(to);
   T lane[kLanes];
   To value[kLanes];
   v.store(lane);
@@ -364,11 +362,14 @@ void max_pool_gradient(const WindowPass<T>& p, T* scratch, index image, index ro
   const index* FASTNN_RESTRICT const taps = p.taps;
   const index rows = band.out1 > band.out0 ? (band.out1 - band.out0 - 1) * w.stride_h + w.kernel_h : 0;
   fill(band.buffer, rows * band.input_row(), T(0));
+  // The pixels of a row of a plane, or the channels of a pixel, in one loop.
+  const bool plane = band.inner == 1;
+  const index loops = plane ? 1 : w.out_width, length = plane ? w.out_width : band.inner, step = plane ? w.stride_w : 1;
   index g = band.first_output();
   for (index o = 0; o < band.out1 - band.out0; ++o) {
     T* to = band.buffer + o * w.stride_h * band.input_row() - w.padding_w * band.inner;
-    for (index column = 0; column < w.out_width; ++column, to += w.stride_w * band.inner)
-      for (index c = 0; c < band.inner; ++c, ++g) to[c + taps[where[g]]] += p.from[g];
+    for (index loop = 0; loop < loops; ++loop, to += w.stride_w * band.inner)
+      for (index i = 0; i < length; ++i, ++g) to[i * step + taps[where[g]]] += p.from[g];
   }
   const index top = band.out0 * w.stride_h - w.padding_h;  // row of the image that the buffer begins with
   const index begin = smaller(row1, larger_of(row0, top)), end = larger_of(begin, smaller(row1, top + rows));
@@ -384,13 +385,24 @@ void max_pool_gradient(const WindowPass<T>& p, T* scratch, index image, index ro
 
 // to = from / the number of pixels of each window of the band.
 template <class T>
-FASTNN_INLINE void divide_by_count(const WindowBand<T>& band, const T* from, T* to) {
+FASTNN_NOINLINE void divide_by_count(const WindowBand<T>& band, const T* from, T* to) {
   const Windows& w = band.w;
   const bool all = band.pass.count_padding;
   const auto inside = [&](index o, index stride, index padding, index kernel, index size) {
     const index begin = o * stride - padding;
     return all ? kernel : smaller(size, begin + kernel) - larger_of(0, begin);
   };
+  const auto same = [&](index outputs, index stride, index padding, index kernel, index size) {
+    return all || (padding == 0 && (outputs - 1) * stride + kernel <= size);
+  };
+  if (same(w.out_height, w.stride_h, w.padding_h, w.kernel_h, w.height) &&
+      same(w.out_width, w.stride_w, w.padding_w, w.kernel_w, w.width)) {
+    const T count = static_cast<T>(w.kernel_h) * static_cast<T>(w.kernel_w);
+    const index n = band.outputs();
+#pragma GCC ivdep
+    for (index i = 0; i < n; ++i) to[i] = from[i] / count;
+    return;
+  }
   for (index o = 0; o < w.out_width; ++o)
     fill(band.row + o * band.inner, band.inner,
          static_cast<T>(inside(o, w.stride_w, w.padding_w, w.kernel_w, w.width)));
