@@ -79,6 +79,8 @@ def check_positive(name: str, value: float) -> None:
 
 def check_betas(beta1: float, beta2: float, name: str = "beta1, beta2") -> None:
     """ValueError for numbers outside [0, 1)."""
+    if type(beta1) is type(beta2) is float and 0.0 <= beta1 < 1.0 and 0.0 <= beta2 < 1.0:
+        return
     check_number(name, beta1)
     check_number(name, beta2)
     if not (0.0 <= beta1 < 1.0 and 0.0 <= beta2 < 1.0):
