@@ -98,11 +98,12 @@ def shared_numbers(
 ) -> tuple[float, float, float, float]:
     """The numbers that come before those of a rule, in the order of csrc/contract.hpp."""
     check_not_negative("lr", lr)
-    if not (weight_decay == 0.0 == l1 and clip_value is None):
-        check_not_negative("weight_decay", weight_decay)
-        check_not_negative("l1", l1)
-        if clip_value is not None:
-            check_positive("clip_value", clip_value)
+    if weight_decay == 0.0 == l1 and clip_value is None:
+        return 0.0, 0.0, 0.0, 0.0
+    check_not_negative("weight_decay", weight_decay)
+    check_not_negative("l1", l1)
+    if clip_value is not None:
+        check_positive("clip_value", clip_value)
     limit = 0.0 if clip_value is None else clip_value
     return (limit, 0.0, l1, lr * weight_decay) if decoupled else (limit, weight_decay, l1, 0.0)
 
