@@ -30,7 +30,7 @@ struct Idle {
 
 struct Cache {
   std::mutex mutex;
-  std::map<std::size_t, std::deque<Idle>> idle;  // by size class
+  std::map<std::size_t, std::deque<Idle>> idle;  // by size class; one that is empty stays
   std::size_t in_use = 0, idle_bytes = 0, peak = 0, limit = 0;
   std::size_t hits = 0, misses = 0;
   std::uint64_t clock = 0;
@@ -75,13 +75,16 @@ void give_back(void* data) {
 // Gives the oldest idle blocks back until at most `keep` bytes are idle. The lock is held.
 void trim(Cache& c, std::size_t keep) {
   while (c.idle_bytes > keep) {
-    auto oldest = c.idle.end();
-    for (auto it = c.idle.begin(); it != c.idle.end(); ++it)
-      if (oldest == c.idle.end() || it->second.front().released < oldest->second.front().released) oldest = it;
-    give_back(oldest->second.front().data);
-    c.idle_bytes -= oldest->first;
-    oldest->second.pop_front();
-    if (oldest->second.empty()) c.idle.erase(oldest);
+    std::size_t bytes = 0;
+    std::deque<Idle>* oldest = nullptr;
+    for (auto& [size, blocks] : c.idle) {
+      if (blocks.empty() || (oldest && oldest->front().released < blocks.front().released)) continue;
+      bytes = size;
+      oldest = &blocks;
+    }
+    give_back(oldest->front().data);
+    c.idle_bytes -= bytes;
+    oldest->pop_front();
   }
 }
 
@@ -110,11 +113,10 @@ Block allocate(std::size_t bytes) {
   Cache& c = cache();
   std::unique_lock<std::mutex> lock(c.mutex);
   Block block{nullptr, size};
-  const auto found = c.idle.find(size);
-  if (found != c.idle.end()) {
-    block.data = found->second.back().data;  // the most recent one: it may still be in cache
-    found->second.pop_back();
-    if (found->second.empty()) c.idle.erase(found);
+  std::deque<Idle>& idle = c.idle[size];
+  if (!idle.empty()) {
+    block.data = idle.back().data;  // the most recent one: it may still be in cache
+    idle.pop_back();
     c.idle_bytes -= size;
     ++c.hits;
   } else {
@@ -144,8 +146,6 @@ void release(Block block) noexcept {
     c.idle[block.bytes].push_back({block.data, ++c.clock});
     c.idle_bytes += block.bytes;
   } catch (const std::bad_alloc&) {
-    const auto entry = c.idle.find(block.bytes);
-    if (entry != c.idle.end() && entry->second.empty()) c.idle.erase(entry);
     give_back(block.data);
   }
   trim(c, keep);

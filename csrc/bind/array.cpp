@@ -90,15 +90,6 @@ bool has_flags(py::handle h, int flags) {
 
 constexpr int readable = npy::NPY_ARRAY_C_CONTIGUOUS_ | npy::NPY_ARRAY_ALIGNED_;
 
-void require_writeable(py::handle h, const char* name) {
-  if (!has_flags(h, npy::NPY_ARRAY_WRITEABLE_))
-    throw py::value_error(message(name, "a writeable array", "a read-only one"));
-  if (!has_flags(h, npy::NPY_ARRAY_C_CONTIGUOUS_))
-    throw py::value_error(message(name, "a C-contiguous array", "one with other strides"));
-  if (!has_flags(h, npy::NPY_ARRAY_ALIGNED_))
-    throw py::value_error(message(name, "an aligned array", "an unaligned one"));
-}
-
 void release_capsule(PyObject* capsule) {
   void* data = PyCapsule_GetPointer(capsule, nullptr);
   memory::release({data, reinterpret_cast<std::size_t>(PyCapsule_GetContext(capsule))});
@@ -208,6 +199,18 @@ void require_like(py::handle h, const char* name, const Array& like) {
   require_shape(h, name, dims_of(like), like.ndim());
 }
 
+// What is to be written, of a dtype that has been checked.
+Array writeable(py::handle h, const char* name, Dtype dtype) {
+  as_array(h, name);  // refuses masked arrays: what is written would be hidden, or seen under an old mask
+  if (!has_flags(h, npy::NPY_ARRAY_WRITEABLE_))
+    throw py::value_error(message(name, "a writeable array", "a read-only one"));
+  if (!has_flags(h, npy::NPY_ARRAY_C_CONTIGUOUS_))
+    throw py::value_error(message(name, "a C-contiguous array", "one with other strides"));
+  if (!has_flags(h, npy::NPY_ARRAY_ALIGNED_))
+    throw py::value_error(message(name, "an aligned array", "an unaligned one"));
+  return ArrayMaker::wrap(py::reinterpret_borrow<py::object>(h), dtype);
+}
+
 }  // namespace
 
 py::object as_array(py::handle h, const char* name) {
@@ -300,21 +303,18 @@ Array integers(py::handle h, const char* name) {
 }
 
 Array update(py::handle h, const char* name) {
-  const Dtype dtype = float_dtype(h, name);
-  as_array(h, name);  // refuses masked arrays: what is written would be hidden, or seen under an old mask
-  require_writeable(h, name);
-  return ArrayMaker::wrap(py::reinterpret_borrow<py::object>(h), dtype);
+  return writeable(h, name, float_dtype(h, name));
 }
 
 Array update(py::handle h, const char* name, const Array& like) {
   require_like(h, name, like);
-  return update(h, name);
+  return writeable(h, name, like.dtype());
 }
 
 Array update_vec(py::handle h, const char* name, index n) {
-  float_dtype(h, name);
+  const Dtype dtype = float_dtype(h, name);
   require_length(h, name, n);
-  return update(h, name);
+  return writeable(h, name, dtype);
 }
 
 Array out(py::handle h, const char* name, const Array& like) {
@@ -327,7 +327,7 @@ Array out(py::handle h, const char* name, const std::vector<index>& shape, Dtype
   const std::vector<Py_ssize_t> dims(shape.begin(), shape.end());
   require_dtype(h, name, dtype);
   require_shape(h, name, dims.data(), static_cast<int>(dims.size()));
-  return update(h, name);
+  return writeable(h, name, dtype);
 }
 
 Array empty(const std::vector<index>& shape, Dtype dtype) {

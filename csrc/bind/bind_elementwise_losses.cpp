@@ -20,12 +20,12 @@ std::optional<Array> entries_in(const Arguments& a, int place, const Array& inpu
 }
 
 template <class T>
-Entries<T> entries(const std::optional<Array>& given, const T* otherwise) {
-  return given ? Entries<T>{given->data<T>(), given->size()} : Entries<T>{otherwise, 1};
+Entries<T> entries(const std::optional<Array>& given, const Entries<T>& otherwise) {
+  return given ? Entries<T>{given->data<T>(), given->size()} : otherwise;
 }
 
 struct Terms {
-  double parameter = 1;
+  double parameter = 0;              // 0: the loss has none
   int weight = -1, parameters = -1;  // places of arrays, -1 where there are none
 };
 
@@ -51,8 +51,10 @@ py::object elementwise(const Arguments& a, int id, int reduction_, int out_, con
     using T = decltype(t);
     const Computation computation(n);
     const T parameter = static_cast<T>(terms.parameter), scale = static_cast<T>(gradient_scale(reduction, n));
-    return elementwise_loss<T>(id, input.data<T>(), target.data<T>(), entries<T>(parameters, &parameter),
-                               entries<T>(weight, nullptr), scale, dinput.data<T>(), data_or_null<T>(losses), n);
+    // A loss without a parameter gets what needs no copy, and does not look at it.
+    const Entries<T> one = terms.parameter != 0 ? Entries<T>{&parameter, 1} : Entries<T>{input.data<T>(), n};
+    return elementwise_loss<T>(id, input.data<T>(), target.data<T>(), entries<T>(parameters, one),
+                               entries<T>(weight, {nullptr, 1}), scale, dinput.data<T>(), data_or_null<T>(losses), n);
   });
   return tuple_of(reduced(reduction, sum, n, losses), dinput.object());
 }

@@ -26,12 +26,8 @@ void bias_act(const BiasAct<T>& a) {
   if (a.tail.threshold > 0) cost = cost.random_bits(n);
   const bool in_place = a.y == a.x || a.y == a.tail.residual;
   const ChannelParameters<T> parameters(a.bias ? a.view : View{0, 0, 0}, 1);
-  Forward<T> f{};
-  f.x = a.x;
-  f.map = a.bias ? bias_map(parameters, a.bias, a.view.channels) : plain_map<T>(n);
-  f.tail = a.tail;
-  f.y = a.y;
-  f.stream = !in_place && cost.beyond_cache();
+  const Forward<T> f{a.x, a.bias ? bias_map(parameters, a.bias, a.view.channels) : plain_map<T>(n), a.tail, a.y,
+                     !in_place && cost.beyond_cache()};
   for_elements(n, cost.ns, [&](index begin, index end) { k.forward(f, begin, end); });
 }
 
@@ -48,15 +44,14 @@ void bias_act_gradient(const BiasActGradient<T>& a) {
   // The product is recomputed only where the gradient needs it.
   const bool recompute = a.kept && !a.kept_is_output && a.bias;
   const ChannelParameters<T> parameters(recompute ? a.view : View{0, 0, 0}, 1);
-  Backward<T> b{};
-  b.dy = a.dy;
-  b.x = a.kept ? a.kept : a.dy;
-  b.x_is_output = a.kept_is_output;
-  b.map = recompute ? bias_map(parameters, a.bias, channels) : plain_map<T>(n);
-  b.tail = a.tail;
-  b.dx = a.dx;
-  b.stream = a.dx && a.dx != a.dy && a.dx != a.kept && cost.beyond_cache();
-  b.leaves = cut_leaves(a.dbias ? a.view : View{1, 1, n});
+  const Backward<T> b{a.dy,
+                      a.kept ? a.kept : a.dy,
+                      a.kept_is_output,
+                      recompute ? bias_map(parameters, a.bias, channels) : plain_map<T>(n),
+                      a.tail,
+                      a.dx,
+                      a.dx && a.dx != a.dy && a.dx != a.kept && cost.beyond_cache(),
+                      cut_leaves(a.dbias ? a.view : View{1, 1, n})};
   Scratch<double> sums(a.dbias ? channels : 0);
   reduce(
       b.leaves, 1, cost.ns, a.dbias ? sums.data() : nullptr, [&](const Part& part) { k.bias_gradient(b, part); },

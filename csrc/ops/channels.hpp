@@ -38,12 +38,7 @@ class ChannelParameters {
   }
 
   ChannelMap<T> map() const {
-    ChannelMap<T> m{};
-    m.rows = rows_;
-    m.channels = view_.channels;
-    m.inner = view_.inner;
-    m.period = period_;
-    return m;
+    return {rows_, view_.channels, view_.inner, period_, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
   }
 
  private:
@@ -59,15 +54,17 @@ class ChannelParameters {
   Scratch<T> store_;
 };
 
+// An activation, or none, and nothing else.
+template <class T>
+Epilogue<T> plain_tail(int activation = -1, T p0 = 0, T p1 = 0) {
+  return {nullptr, activation, p0, p1, -1, 0, {}, 0};
+}
+
 // No channel parameters at all: v = x.
 template <class T>
 ChannelMap<T> plain_map(index n) {
   static const T nothing = T(-0.0);
-  ChannelMap<T> m{};
-  m.channels = 1;
-  m.inner = std::max<index>(1, n);
-  m.bias = &nothing;
-  return m;
+  return {false, 1, std::max<index>(1, n), 0, &nothing, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
 }
 
 }  // namespace fastnn

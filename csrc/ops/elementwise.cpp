@@ -13,15 +13,7 @@ void activation(int id, const T* x, T* y, index n, T p0, T p1) {
     const auto f = k.activations[id].forward;
     return for_elements(n, cost.ns, [&](index begin, index end) { f(x + begin, y + begin, end - begin, p0, p1); });
   }
-  Forward<T> a{};
-  a.x = x;
-  a.map = plain_map<T>(n);
-  a.tail.activation = id;
-  a.tail.p0 = p0;
-  a.tail.p1 = p1;
-  a.tail.threshold = -1;
-  a.y = y;
-  a.stream = true;
+  const Forward<T> a{x, plain_map<T>(n), plain_tail(id, p0, p1), y, true};
   for_elements(n, cost.ns, [&](index begin, index end) { k.forward(a, begin, end); });
 }
 
@@ -34,18 +26,7 @@ void activation_gradient(int id, const T* dy, const T* x, bool x_is_output, T* d
     return for_elements(n, cost.ns,
                         [&](index begin, index end) { f(dy + begin, x + begin, dx + begin, end - begin, p0, p1); });
   }
-  Backward<T> b{};
-  b.dy = dy;
-  b.x = x;
-  b.x_is_output = x_is_output;
-  b.map = plain_map<T>(n);
-  b.tail.activation = id;
-  b.tail.p0 = p0;
-  b.tail.p1 = p1;
-  b.tail.threshold = -1;
-  b.dx = dx;
-  b.stream = true;
-  b.leaves = cut_leaves({1, 1, n});
+  const Backward<T> b{dy, x, x_is_output, plain_map<T>(n), plain_tail(id, p0, p1), dx, true, cut_leaves({1, 1, n})};
   reduce(
       b.leaves, 1, cost.ns, nullptr, [&](const Part& part) { k.bias_gradient(b, part); },
       [](const double*, index, const Part&) {}, [](index, index) {});

@@ -10,14 +10,14 @@
 namespace fastnn {
 namespace {
 
-// Entries repeated so often that a block meets few ends of them.
+// Entries, if there are any, repeated so often that a block meets few ends of them.
 template <class T>
 class Repeated {
  public:
   Repeated(Entries<T> given, index n)
       : count_(given.count * std::max<index>(1, (std::min(n, kBlock) + given.count - 1) / given.count)),
         given_(given),
-        store_(count_ > given.count ? count_ : 0) {
+        store_(given.data && count_ > given.count ? count_ : 0) {
     if (store_.size() == 0) return;
     std::copy_n(given.data, given.count, store_.data());
     for (index done = given.count; done < store_.size(); done *= 2)
@@ -46,20 +46,12 @@ double elementwise_loss(int id, const T* input, const T* target, Entries<T> para
                         T* dinput, T* losses, index n) {
   if (n == 0) return 0;
   const Kernels<T>& k = kernels<T>();
-  const T one = 1;
-  const Repeated<T> parameters(parameter, n), weights(weight.data ? weight : Entries<T>{&one, 1}, n);
+  const Repeated<T> parameters(parameter, n), weights(weight, n);
   const Cost cost = Cost{}.bytes<T>((losses ? 4 : 3) * n);
   const bool stream = dinput != input && dinput != target && cost.beyond_cache();
-  const ElementwiseLoss<T> a{input,
-                             target,
-                             parameters.data(),
-                             weight.data ? weights.data() : nullptr,
-                             parameters.period(),
-                             weights.period(),
-                             scale,
-                             dinput,
-                             losses,
-                             stream};
+  const ElementwiseLoss<T> a{
+      input,  target, parameters.data(), weights.data(), parameters.period(), weights.period(), scale, dinput,
+      losses, stream};
   const index pieces = (n + kPiece - 1) / kPiece;
   const Scratch<double> sums(pieces);
   parallel_for(pieces, cost.ns, [&](index begin, index end) {

@@ -42,17 +42,12 @@ void scale(const T* x, T factor, T* y, index n) {
   const Kernels<T>& k = kernels<T>();
   const Cost cost = Cost{}.bytes<T>(2 * n);
   static const T zero = 0;
-  Forward<T> f{};
-  f.x = x;
-  f.map = plain_map<T>(n);
-  f.map.hi = f.map.lo = &zero;
-  f.map.scale = &factor;
-  f.map.beta = f.map.bias;
-  f.map.bias = nullptr;
-  f.tail.activation = -1;
-  f.tail.threshold = -1;
-  f.y = y;
-  f.stream = x != y && cost.beyond_cache();
+  ChannelMap<T> map = plain_map<T>(n);
+  map.hi = map.lo = &zero;
+  map.scale = &factor;
+  map.beta = map.bias;
+  map.bias = nullptr;
+  const Forward<T> f{x, map, plain_tail<T>(), y, x != y && cost.beyond_cache()};
   for_elements(n, cost.ns, [&](index begin, index end) { k.forward(f, begin, end); });
 }
 

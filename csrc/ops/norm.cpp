@@ -95,13 +95,7 @@ class NormParameters {
 
 template <class T>
 Forward<T> forward_of(const BatchNorm<T>& a, const NormParameters<T>& parameters, bool stream) {
-  Forward<T> f{};
-  f.x = a.x;
-  f.map = parameters.map;
-  f.tail = a.tail;
-  f.y = a.y;
-  f.stream = stream;
-  return f;
+  return {a.x, parameters.map, a.tail, a.y, stream};
 }
 
 template <class T>
@@ -236,21 +230,15 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   const bool hot = !a.across && channel_hot<T>(v, inputs, team_size(v.channels, cost.ns));
   // First pass: the sums of dz. Where dz is wanted itself, or costs random bits, or is all that the second pass needs,
   // it is kept for that.
-  Backward<T> sums{};
-  sums.dy = a.dy;
-  sums.x = a.x;
-  sums.map = parameters.map;
-  sums.tail = a.tail;
   const bool tail = a.tail.activation >= 0 || a.tail.threshold >= 0;
-  sums.dx = a.dresidual ? a.dresidual : a.tail.threshold > 0 || (a.frozen && tail) ? a.dx : nullptr;
-  sums.stream = !hot && sums.dx && sums.dx != a.dy && cost.beyond_cache();
-  sums.leaves = leaves;
+  T* const dz = a.dresidual ? a.dresidual : a.tail.threshold > 0 || (a.frozen && tail) ? a.dx : nullptr;
+  const bool stream = !hot && dz && dz != a.dy && cost.beyond_cache();
+  const Backward<T> sums{a.dy, a.x, false, parameters.map, a.tail, dz, stream, leaves};
   // Second pass: dx.
   Backward<T> gradient = sums;
-  if (sums.dx) {
-    gradient.dy = sums.dx;
-    gradient.tail = {};
-    gradient.tail.activation = gradient.tail.threshold = -1;
+  if (dz) {
+    gradient.dy = dz;
+    gradient.tail = plain_tail<T>();
   }
   // dx = dz * scale: whatever is centred is multiplied by zero, and dz itself saves reading x, which may be infinite.
   if (a.frozen) gradient.x = gradient.dy;

@@ -30,11 +30,8 @@ void prelu(const Prelu<T>& a) {
   const index n = elements(a.view);
   const Cost cost = Cost{}.bytes<T>(2 * n);
   const ChannelParameters<T> slopes(a.view, 1);
-  Forward<T> f{};
-  f.x = a.x;
-  f.map = slope_map(slopes, a.weight, a.view.channels);
-  f.y = a.y;
-  f.stream = a.y != a.x && cost.beyond_cache();
+  const Forward<T> f{a.x, slope_map(slopes, a.weight, a.view.channels), plain_tail<T>(), a.y,
+                     a.y != a.x && cost.beyond_cache()};
   const Kernels<T>& k = kernels<T>();
   for_elements(n, cost.ns, [&](index begin, index end) { k.prelu(f, begin, end); });
 }
@@ -46,14 +43,14 @@ void prelu_gradient(const PreluGradient<T>& a) {
   if (n == 0) return;
   const Cost cost = Cost{}.bytes<T>(3 * n);
   const ChannelParameters<T> slopes(a.view, 1);
-  Backward<T> b{};
-  b.dy = a.dy;
-  b.x = a.x;
-  b.map = slope_map(slopes, a.weight, channels);
-  b.tail.activation = b.tail.threshold = -1;
-  b.dx = a.dx;
-  b.stream = a.dx != a.dy && a.dx != a.x && cost.beyond_cache();
-  b.leaves = cut_leaves(a.view);
+  const Backward<T> b{a.dy,
+                      a.x,
+                      false,
+                      slope_map(slopes, a.weight, channels),
+                      plain_tail<T>(),
+                      a.dx,
+                      a.dx != a.dy && a.dx != a.x && cost.beyond_cache(),
+                      cut_leaves(a.view)};
   Scratch<double> sums(channels);
   const Kernels<T>& k = kernels<T>();
   reduce(

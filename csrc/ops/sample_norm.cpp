@@ -273,12 +273,7 @@ void group_norm(const GroupNorm<T>& a) {
     const Scratch<double> statistics(2 * a.groups);
     double* const means = statistics.data();
     double* const deviations = means + a.groups;
-    Forward<T> f{};
-    f.x = a.x;
-    f.map = parameters.map;
-    f.tail = a.tail;
-    f.y = a.y;
-    f.stream = cost.beyond_cache();
+    const Forward<T> f{a.x, parameters.map, a.tail, a.y, cost.beyond_cache()};
     for (index i = begin; i < end; ++i) {
       const auto task = tasks[i];
       const index start = task.sample * tasks.size;

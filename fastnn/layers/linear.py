@@ -78,9 +78,10 @@ class Linear(Product):
             raise TypeError(f"x: expected {weight.dtype}, the dtype of weight, got {x.dtype}")
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {x.shape}")
-        z = _backend.empty((*x.shape[:-1], self.out_features), x.dtype)
-        np.dot(_matrix(x, self.in_features), weight.T, out=_matrix(z, self.out_features))
-        return z
+        rows = _matrix(x, self.in_features)
+        z = _backend.empty((len(rows), self.out_features), x.dtype)
+        rows.dot(weight.T, out=z)
+        return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.out_features)
 
     def _product_backward(
         self, dz: NDArray[Any], x: NDArray[Any], weight: NDArray[Any], need_dx: bool
@@ -90,11 +91,11 @@ class Linear(Product):
             check_gradient(dz, (*x.shape[:-1], self.out_features), x.dtype)
         dz2 = _matrix(dz, self.out_features)
         dweight = _backend.empty(weight.shape, weight.dtype)
-        np.dot(dz2.T, _matrix(x, self.in_features), out=dweight)
+        dz2.T.dot(_matrix(x, self.in_features), out=dweight)
         if not need_dx:
             return dweight, None
         dx = _backend.empty(x.shape, x.dtype)
-        np.dot(dz2, weight, out=_matrix(dx, self.in_features))
+        dz2.dot(weight, out=_matrix(dx, self.in_features))
         return dweight, dx
 
     def __repr__(self) -> str:

@@ -74,9 +74,9 @@ class Sequential(Module):
 
     def _first_with_parameters(self) -> int:
         for index, step in enumerate(self._steps):
-            layers = step.layers if isinstance(step, Chain) else (step,)
-            if any(True for layer in layers for _ in layer.named_parameters()):
-                return index
+            for layer in step.layers if isinstance(step, Chain) else (step,):
+                for _ in layer.named_parameters():
+                    return index
         return len(self._steps)
 
     def summary(self, x: NDArray[Any] | tuple[int, ...]) -> Summary:

@@ -267,18 +267,20 @@ class Optimizer:
             raise ValueError(f"grads: expected {len(self._arrays)} arrays, got {len(grads)}")
         if self._swapped:
             raise RuntimeError("step: expected the weights themselves, got their average; leave averaged() first")
-        if self._active is not None:
-            grads = [grads[i] for i in self._active]
-        states = [each and self._live(each) for each in self._begin()]
-        clocks = [self._advanced(clock) for clock in self._clocks]
-        options = [self._group_options(group, clocks[clock]) for group, clock in self._groups]
+        arrays, states = self._arrays, self._begin()
+        clocks = list(map(self._advanced, self._clocks))
+        options = self._group_options(clocks)
         unit = clips_to_unit(self.clip_form)
         averages, weight = self._averages_due()
+        if self._active is not None:
+            grads, arrays = self._live(grads), self._live(arrays)
+            states = [each and self._live(each) for each in states]
+            averages = averages and self._live(averages)
         run, numbers = _implementation(self._numbers, options)
         try:
             norm = run(
                 self._rule,
-                self._live(self._arrays),
+                arrays,
                 grads,
                 states,
                 numbers,
@@ -286,7 +288,7 @@ class Optimizer:
                 self.clip_norm,
                 unit,
                 self.nonfinite,
-                averages and self._live(averages),
+                averages,
                 weight,
                 self._max_norms(),
                 self.max_norm_of == "columns",
@@ -308,9 +310,9 @@ class Optimizer:
             return self._record(norm, rows, options)
         return None if self.clip_norm is None else norm
 
-    def _live(self, arrays: list[Array]) -> list[Array]:
+    def _live(self, arrays: Sequence[Array]) -> list[Array]:
         """Those that are not frozen, of one for each array."""
-        return arrays if self._active is None else [arrays[i] for i in self._active]
+        return [arrays[i] for i in self._active or ()]
 
     def _rate_now(self, rate: Rate) -> float:
         if not callable(rate):
@@ -319,15 +321,19 @@ class Optimizer:
         check_number("lr", value)
         return float(value)
 
-    def _group_options(self, group: _Options, clock: Clock) -> dict[str, Any]:
-        """Arguments of the step of arrays with these options, at this clock."""
-        options = self._options(clock)
-        rate = self._rate_now(self.lr if group.lr is None else group.lr)
-        options["lr"] = self._rate(rate, clock)
-        options["weight_decay"] = self.weight_decay if group.weight_decay is None else group.weight_decay
-        options["l1"] = self.l1 if group.l1 is None else group.l1
-        options["clip_value"] = self.clip_value
-        return options
+    def _group_options(self, clocks: Sequence[Clock]) -> list[dict[str, Any]]:
+        """Arguments of the step of each group of arrays, at these clocks."""
+        of_groups = []
+        for group, number in self._groups:
+            clock = clocks[number]
+            options = self._options(clock)
+            rate = self._rate_now(self.lr if group.lr is None else group.lr)
+            options["lr"] = self._rate(rate, clock)
+            options["weight_decay"] = self.weight_decay if group.weight_decay is None else group.weight_decay
+            options["l1"] = self.l1 if group.l1 is None else group.l1
+            options["clip_value"] = self.clip_value
+            of_groups.append(options)
+        return of_groups
 
     def _max_norms(self) -> list[float] | None:
         """Largest norm for each live array, 0 for none; None if there is none at all."""

@@ -79,6 +79,8 @@ def check_positive(name: str, value: float) -> None:
 
 def check_betas(beta1: float, beta2: float, name: str = "beta1, beta2") -> None:
     """ValueError for numbers outside [0, 1)."""
+    if type(beta1) is type(beta2) is float and 0.0 <= beta1 < 1.0 and 0.0 <= beta2 < 1.0:
+        return
     check_number(name, beta1)
     check_number(name, beta2)
     if not (0.0 <= beta1 < 1.0 and 0.0 <= beta2 < 1.0):
@@ -96,11 +98,12 @@ def shared_numbers(
 ) -> tuple[float, float, float, float]:
     """The numbers that come before those of a rule, in the order of csrc/contract.hpp."""
     check_not_negative("lr", lr)
-    if not (weight_decay == 0.0 == l1 and clip_value is None):
-        check_not_negative("weight_decay", weight_decay)
-        check_not_negative("l1", l1)
-        if clip_value is not None:
-            check_positive("clip_value", clip_value)
+    if weight_decay == 0.0 == l1 and clip_value is None:
+        return 0.0, 0.0, 0.0, 0.0
+    check_not_negative("weight_decay", weight_decay)
+    check_not_negative("l1", l1)
+    if clip_value is not None:
+        check_positive("clip_value", clip_value)
     limit = 0.0 if clip_value is None else clip_value
     return (limit, 0.0, l1, lr * weight_decay) if decoupled else (limit, weight_decay, l1, 0.0)
 
