@@ -52,14 +52,24 @@ class Chain:
         if self.product is not None:
             z, factors = self.product.product(x)
             bias, axis = None if self.product.bias is None else self.product.bias.data, self.product.channel_axis
-        epilogue: dict[str, Any] = {"activation": self.spec}
+        rate, rng, first = 0.0, None, 0
         if self.dropout is not None:
-            epilogue["dropout"], epilogue["rng"] = self.dropout.rate(training), self.dropout.rng
-            epilogue["first"] = self.dropout.first(z.size)
+            rate, rng, first = self.dropout.rate(training), self.dropout.rng, self.dropout.first(z.size)
         if self.norm is None:
             out = z if self.product is not None and not (training and self._keeps_input()) else None
-            y, kept = _backend.ops.bias_act(z, bias, training=training, channel_axis=axis, out=out, **epilogue)
+            y, kept = _backend.ops.bias_act(
+                z,
+                bias,
+                activation=self.spec,
+                dropout=rate,
+                rng=rng,
+                training=training,
+                channel_axis=axis,
+                first=first,
+                out=out,
+            )
         else:
+            epilogue: dict[str, Any] = {"activation": self.spec, "dropout": rate, "rng": rng, "first": first}
             if bias is not None and self.norm.takes_pre_bias(z.ndim, axis):
                 epilogue["pre_bias"] = bias
             elif bias is not None:

@@ -68,8 +68,8 @@ class Product(Module):
         z, kept = self.product(x)
         kept_bias = None
         if self.bias is not None:
-            options: dict[str, Any] = {"training": training, "channel_axis": self.channel_axis, "out": z}
-            z, kept_bias = _backend.ops.bias_act(z, self.bias.data, **options)
+            bias, axis = self.bias.data, self.channel_axis
+            z, kept_bias = _backend.ops.bias_act(z, bias, training=training, channel_axis=axis, out=z)
         return z, Saved((kept, kept_bias)) if training else None
 
     def _backward(self, dy: NDArray[Any], saved: Any, *, accumulate: bool, need_dx: bool, reuse: bool) -> Any:

@@ -46,8 +46,9 @@ def _numbers(
     check_positive("eps", eps)
     check_correction("bias_correction1", bias_correction1)
     check_correction("bias_correction2", bias_correction2)
-    corrected = lr / bias_correction1
-    return (*shared, corrected, beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, 1.0 / math.sqrt(bias_correction2))
+    corrected, root_scale = lr / bias_correction1, 1.0 / math.sqrt(bias_correction2)
+    own = corrected, beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, root_scale
+    return shared + own
 
 
 @step_function

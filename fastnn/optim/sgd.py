@@ -37,7 +37,8 @@ def _numbers(
     """In the order of csrc/kernels/optimizers.hpp."""
     shared = shared_numbers(lr, weight_decay, l1, clip_value)
     if momentum == 0.0 == dampening and not nesterov:
-        return (*shared, lr, 0.0, 1.0, 1.0, 0.0, 0.0)
+        own = lr, 0.0, 1.0, 1.0, 0.0, 0.0
+        return shared + own
     _check(momentum, dampening, nesterov, form)
     if form == "torch":
         return (*shared, lr, momentum, 1.0 - dampening, 1.0, nesterov, first_step)
