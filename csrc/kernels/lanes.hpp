@@ -77,18 +77,6 @@ struct Lanes {
   }
 };
 
-// Integers as wide as T.
-template <class T>
-struct SignedBits;
-template <>
-struct SignedBits<float> {
-  typedef std::int32_t type;
-};
-template <>
-struct SignedBits<double> {
-  typedef std::int64_t type;
-};
-
 template <class T>
 FASTNN_INLINE Lanes<T> larger(Lanes<T> a, const Lanes<T>& b) {
 #pragma GCC unroll 8

@@ -150,12 +150,10 @@ struct HingeTerms {
   }
   // Makes lane `excluded` 0, and those from `end` on.
   FASTNN_INLINE void drop(index excluded, index end) {
-    typedef typename SignedBits<T>::type Number;
-    typedef typename Lanes<Number>::Vector Numbers;
-    static constexpr Number number[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const Numbers one = static_cast<Number>(excluded) - Numbers{}, most = static_cast<Number>(end) - Numbers{};
-    const Lanes<Number> lane = Lanes<Number>::load(number);
-    const typename Lanes<T>::Vector zero{};
+    typedef typename Lanes<T>::Vector Vector;
+    static constexpr T number[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const Vector zero{}, one = zero + static_cast<T>(excluded), most = zero + static_cast<T>(end);
+    const Lanes<T> lane = Lanes<T>::load(number);
 #pragma GCC unroll 8
     for (index k = 0; k < Lanes<T>::count; ++k) {
       const auto kept = pick(lane.part[k] != one, lane.part[k], most) < most;

@@ -139,12 +139,17 @@ struct WindowBand {
   // left of a phase for copy(f, begin, end). Otherwise all of each phase.
   template <class Pairs, class Copy>
   FASTNN_INLINE void sort_phases(const Pairs& pairs, const Copy& copy) const {
-    if (inner > 1 || w.stride_w != 2) return for_phases(copy);
-    const index first = left.pixels + left.over, last = larger_of(first, right.pixels);
-    pairs(first, last);
+    index first = pass.pitch, last = first;  // all of each phase
+    if (inner == 1 && w.stride_w == 2) {
+      first = left.pixels + left.over;
+      last = larger_of(first, right.pixels);
+      pairs(first, last);
+    }
     for_phases([&](index f, index begin, index end) {
-      if (begin < smaller(first, end)) copy(f, begin, smaller(first, end));
-      if (larger_of(last, begin) < end) copy(f, larger_of(last, begin), end);
+      for (int after = 0; after < 2; ++after) {
+        const index from = after ? larger_of(last, begin) : begin, to = after ? end : smaller(first, end);
+        if (from < to) copy(f, from, to);
+      }
     });
   }
 
@@ -266,10 +271,21 @@ void col2im(const WindowPass<T>& p, T* scratch, index image, index row0, index r
   band.store(row0, row1);
 }
 
+template <class T>
+struct Position;
+template <>
+struct Position<float> {
+  typedef std::int32_t type;
+};
+template <>
+struct Position<double> {
+  typedef std::int64_t type;
+};
+
 // The largest so far, and its tap. The first of equal ones stays; NaN stays, too, until the next NaN.
 template <class T>
 struct Best {
-  typedef typename SignedBits<T>::type Tap;
+  typedef typename Position<T>::type Tap;
   Lanes<T> value;
   Lanes<Tap> tap;
 
