@@ -15,7 +15,8 @@ FASTNN_NOINLINE void stream_values(const T* from, T* to, index n) {
 template <class T>
 FASTNN_NOINLINE Lanes<T> load_some(const T* x, index n) {
   T lane[kLanes] = {};
-  for (index l = 0; l < n; ++l) lane[l] = x[l];
+  for (index l = 0; l < kLanes; ++l)
+    if (l < n) lane[l] = x[l];
   return Lanes<T>::load(lane);
 }
 
