@@ -1,6 +1,7 @@
 // Vectors of the level's native width, the 16 lanes of a reduction, and stores past the cache.
 #pragma once
 #include <cstring>
+#include <type_traits>
 
 #include "../contract.hpp"
 #include "../vectors.hpp"
@@ -24,23 +25,13 @@ FASTNN_INLINE index smaller(index a, index b) {
   return a < b ? a : b;
 }
 
-template <class T>
-struct CountOf;
-template <>
-struct CountOf<float> {
-  using type = std::int32_t;
-};
-template <>
-struct CountOf<double> {
-  using type = std::int64_t;
-};
-
 // 16 lanes as vectors of the native width. Wider types than the hardware's are lowered badly by gcc 12 (measured:
 // 11 times slower on AVX2), plain arrays of 16 are vectorised with permutes (15 times slower). Unrolled by hand, as
 // four vectors of doubles would else stay in memory (sums 3 to 4 times slower).
 template <class T>
 struct Lanes {
   using Vector = fastnn::Vector<T, kVectorBytes>;
+  using Integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;  // as wide as T
   static constexpr index width = kVectorBytes / static_cast<index>(sizeof(T));
   static constexpr index count = kLanes / width;
   Vector part[count];
@@ -73,21 +64,21 @@ struct Lanes {
     return r;
 #else
     T lane[kLanes] = {};
-    for (index l = 0; l < n; ++l) lane[l] = p[l];
+    for (index l = 0; l < kLanes; ++l)
+      if (l < n) lane[l] = p[l];
     return load(lane);
 #endif
   }
   // The first n entries, and zeros behind them.
   FASTNN_INLINE Lanes first(index n) const {
-    using Count = typename CountOf<T>::type;
-    using Counts = fastnn::Vector<Count, kVectorBytes>;
-    static constexpr Count numbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    using Integers = fastnn::Vector<Integer, kVectorBytes>;
+    static constexpr Integer numbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     Lanes r;
 #pragma GCC unroll 8
     for (index k = 0; k < count; ++k) {
-      Counts number;
+      Integers number;
       std::memcpy(&number, numbers + k * width, sizeof number);
-      r.part[k] = pick(number < Counts{} + static_cast<Count>(n), part[k], Vector{});
+      r.part[k] = pick(number < Integers{} + static_cast<Integer>(n), part[k], Vector{});
     }
     return r;
   }
@@ -120,18 +111,6 @@ struct Lanes {
     for (index k = 0; k < count; ++k) a.part[k] += b;
     return a;
   }
-};
-
-// Integers as wide as T.
-template <class T>
-struct SignedBits;
-template <>
-struct SignedBits<float> {
-  typedef std::int32_t type;
-};
-template <>
-struct SignedBits<double> {
-  typedef std::int64_t type;
 };
 
 template <class T>

@@ -137,25 +137,33 @@ constexpr int loss_count = static_cast<int>(sizeof(loss_table<T>) / sizeof(loss_
 // that term, and dx_label minus the sum of the slopes.
 
 template <class T>
+struct HingeTerm {
+  typedef typename Lanes<T>::Vector Vector;
+  Vector value, slope;
+  FASTNN_INLINE HingeTerm(Vector z, bool squared) {
+    const Vector zero{}, one = zero + T(1), excess = pick(z <= zero, zero, z);  // NaN stays
+    value = squared ? excess * excess : excess;
+    slope = squared ? excess + excess : pick(excess > zero, one, excess);
+  }
+};
+
+template <class T>
 struct HingeTerms {
   Lanes<T> value, slope;
   FASTNN_INLINE HingeTerms(const Lanes<T>& z, bool squared) {
-    const typename Lanes<T>::Vector zero{}, one = zero + T(1);
 #pragma GCC unroll 8
     for (index k = 0; k < Lanes<T>::count; ++k) {
-      const auto excess = pick(z.part[k] <= zero, zero, z.part[k]);  // NaN stays
-      value.part[k] = squared ? excess * excess : excess;
-      slope.part[k] = squared ? excess + excess : pick(excess > zero, one, excess);
+      const HingeTerm<T> term(z.part[k], squared);
+      value.part[k] = term.value;
+      slope.part[k] = term.slope;
     }
   }
   // Makes lane `excluded` 0, and those from `end` on.
   FASTNN_INLINE void drop(index excluded, index end) {
-    typedef typename SignedBits<T>::type Number;
-    typedef typename Lanes<Number>::Vector Numbers;
-    static constexpr Number number[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const Numbers one = static_cast<Number>(excluded) - Numbers{}, most = static_cast<Number>(end) - Numbers{};
-    const Lanes<Number> lane = Lanes<Number>::load(number);
-    const typename Lanes<T>::Vector zero{};
+    typedef typename Lanes<T>::Vector Vector;
+    static constexpr T number[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const Vector zero{}, one = zero + static_cast<T>(excluded), most = zero + static_cast<T>(end);
+    const Lanes<T> lane = Lanes<T>::load(number);
 #pragma GCC unroll 8
     for (index k = 0; k < Lanes<T>::count; ++k) {
       const auto kept = pick(lane.part[k] != one, lane.part[k], most) < most;
@@ -230,26 +238,31 @@ template <class T>
 FASTNN_INLINE void hinge_narrow(const HingeLoss<T>& a, index r, index rows) {
   const index columns = a.columns, whole = (rows + kLanes - 1) / kLanes * kLanes;
   const index* const label = a.labels + r;
+  const T margin = a.margin;
   T z[kLanes][kHingeRows], own[kHingeRows] = {}, scale[kHingeRows] = {}, total[kHingeRows], slopes[kHingeRows];
   if (rows < whole)
     for (index j = 0; j < columns; ++j) Lanes<T>::zero().store(z[j] + whole - kLanes);
   transpose_values(a.scores + r * columns, columns, z[0], kHingeRows, rows, columns);
   for (index k = 0; k < rows; ++k) own[k] = z[label[k]][k];
   for (index k = 0; k < rows; ++k) scale[k] = row_share(a, r + k) * a.scale;
-  for (index k = 0; k < whole; k += kLanes)
-    for (index j = 0; j < columns; ++j)
-      ((Lanes<T>::load(z[j] + k) - Lanes<T>::load(own + k)) + a.margin).store(z[j] + k);
+  for (index j = 0; j < columns; ++j)
+    for (index k = 0; k < whole; ++k) z[j][k] = (z[j][k] - own[k]) + margin;
   for (index k = 0; k < rows; ++k) z[label[k]][k] = T(0);
-  for (index k = 0; k < whole; k += kLanes) {
-    Lanes<T> value_sum = Lanes<T>::zero(), slope_sum = value_sum;
+  typedef typename Lanes<T>::Vector Vector;
+  for (index k = 0; k < whole; k += Lanes<T>::width) {
+    Vector value_sum{}, slope_sum{}, factor;
+    std::memcpy(&factor, scale + k, sizeof factor);
     for (index j = 0; j < columns; ++j) {
-      const HingeTerms<T> term(Lanes<T>::load(z[j] + k), a.squared);
-      value_sum = value_sum + term.value;
-      slope_sum = slope_sum + term.slope;
-      (term.slope * Lanes<T>::load(scale + k)).store(z[j] + k);
+      Vector v;
+      std::memcpy(&v, z[j] + k, sizeof v);
+      const HingeTerm<T> term(v, a.squared);
+      value_sum += term.value;
+      slope_sum += term.slope;
+      v = term.slope * factor;
+      std::memcpy(z[j] + k, &v, sizeof v);
     }
-    value_sum.store(total + k);
-    slope_sum.store(slopes + k);
+    std::memcpy(total + k, &value_sum, sizeof value_sum);
+    std::memcpy(slopes + k, &slope_sum, sizeof slope_sum);
   }
   for (index k = 0; k < rows; ++k) z[label[k]][k] = -slopes[k] * scale[k];
   for (index k = 0; k < rows; ++k) a.losses[r + k] = total[k] * row_share(a, r + k);

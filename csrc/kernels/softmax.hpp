@@ -114,7 +114,7 @@ struct Row {
 
 // The sums of 16 lines, in the order of row_sum.
 template <class T>
-FASTNN_INLINE Lanes<T> sum_of_lines(const T* x, const T* by, index stride, index n) {
+FASTNN_NOINLINE void sum_of_lines(const T* x, const T* by, index stride, index n, T* sums) {
   const auto lane = [&](index l) {
     Lanes<T> sum = Lanes<T>::zero();
     for (index at = l * stride; at < n * stride; at += kLanes * stride) {
@@ -128,7 +128,7 @@ FASTNN_INLINE Lanes<T> sum_of_lines(const T* x, const T* by, index stride, index
   for (index l = 0; l < kLanes / 2; ++l) folded[l] = lane(l) + lane(l + kLanes / 2);
   for (index half = kLanes / 4; half > 0; half /= 2)
     for (index l = 0; l < half; ++l) folded[l] = folded[l] + folded[l + half];
-  return folded[0];
+  folded[0].store(sums);
 }
 
 template <class T>
@@ -167,13 +167,13 @@ struct Tile {
   FASTNN_NOINLINE void sum(const T* x, const T* by, T* s) const {
     for (index g = 0; g < lines; g += kLanes) {
       if (classes <= kPiece) {
-        sum_of_lines(x + g, by ? by + g : nullptr, stride, classes).store(s + g);
+        sum_of_lines(x + g, by ? by + g : nullptr, stride, classes, s + g);
         continue;
       }
       const auto piece = [&](index l, double* out) {
         const index from = l * kPiece * stride + g;
         T sums[kLanes];
-        sum_of_lines(x + from, by ? by + from : nullptr, stride, smaller(kPiece, classes - l * kPiece)).store(sums);
+        sum_of_lines(x + from, by ? by + from : nullptr, stride, smaller(kPiece, classes - l * kPiece), sums);
         for (index k = 0; k < kLanes; ++k) out[k] = static_cast<double>(sums[k]);
       };
       double total[kLanes];

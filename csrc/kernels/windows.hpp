@@ -139,12 +139,17 @@ struct WindowBand {
   // left of a phase for copy(f, begin, end). Otherwise all of each phase.
   template <class Pairs, class Copy>
   FASTNN_INLINE void sort_phases(const Pairs& pairs, const Copy& copy) const {
-    if (inner > 1 || w.stride_w != 2) return for_phases(copy);
-    const index first = left.pixels + left.over, last = larger_of(first, right.pixels);
-    pairs(first, last);
+    index first = pass.pitch, last = first;  // all of each phase
+    if (inner == 1 && w.stride_w == 2) {
+      first = left.pixels + left.over;
+      last = larger_of(first, right.pixels);
+      pairs(first, last);
+    }
     for_phases([&](index f, index begin, index end) {
-      if (begin < smaller(first, end)) copy(f, begin, smaller(first, end));
-      if (larger_of(last, begin) < end) copy(f, larger_of(last, begin), end);
+      for (int after = 0; after < 2; ++after) {
+        const index from = after ? larger_of(last, begin) : begin, to = after ? end : smaller(first, end);
+        if (from < to) copy(f, from, to);
+      }
     });
   }
 
@@ -269,7 +274,7 @@ void col2im(const WindowPass<T>& p, T* scratch, index image, index row0, index r
 // The largest so far, and its tap. The first of equal ones stays; NaN stays, too, until the next NaN.
 template <class T>
 struct Best {
-  typedef typename SignedBits<T>::type Tap;
+  using Tap = typename Lanes<T>::Integer;
   Lanes<T> value;
   Lanes<Tap> tap;
 
