@@ -144,15 +144,19 @@ FASTNN_INLINE Lanes<double> as_doubles(const Lanes<float>& x) {
   Lanes<double> d;
 #pragma GCC unroll 8
   for (index k = 0; k < Lanes<float>::count; ++k) {
-    const auto v = x.part[k];
 #if defined(__AVX512F__)
+    __m512 v;
+    std::memcpy(&v, &x.part[k], sizeof v);
     const auto low = _mm512_maskz_extractf32x8_ps(0xff, v, 0), high = _mm512_maskz_extractf32x8_ps(0xff, v, 1);
     d.part[2 * k] = bits_as<Lanes<double>::Vector>(_mm512_maskz_cvtps_pd(0xff, low));
     d.part[2 * k + 1] = bits_as<Lanes<double>::Vector>(_mm512_maskz_cvtps_pd(0xff, high));
 #elif defined(__AVX2__)
+    __m256 v;
+    std::memcpy(&v, &x.part[k], sizeof v);
     d.part[2 * k] = bits_as<Lanes<double>::Vector>(_mm256_cvtps_pd(_mm256_castps256_ps128(v)));
     d.part[2 * k + 1] = bits_as<Lanes<double>::Vector>(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
 #else
+    const auto v = x.part[k];
     for (int i = 0; i < 2; ++i)
       d.part[2 * k + i] = Lanes<double>::Vector{static_cast<double>(v[2 * i]), static_cast<double>(v[2 * i + 1])};
 #endif
