@@ -17,23 +17,24 @@ FASTNN_INLINE To bits_as(From from) {
   return to;
 }
 
+// Signed integers of so many bytes.
+template <int Bytes>
+struct IntegerOf;
+template <>
+struct IntegerOf<4> {
+  using type = std::int32_t;
+};
+template <>
+struct IntegerOf<8> {
+  using type = std::int64_t;
+};
+
 #ifdef FASTNN_VECTOR_EXTENSIONS
 template <class T, int Bytes>
 struct VectorType {
   typedef T type __attribute__((vector_size(Bytes)));
 };
 #else
-template <int Bytes>
-struct MaskEntry;
-template <>
-struct MaskEntry<4> {
-  using type = std::int32_t;
-};
-template <>
-struct MaskEntry<8> {
-  using type = std::int64_t;
-};
-
 template <class T, int Count>
 struct PlainVector {
   T entry[Count];
@@ -41,7 +42,7 @@ struct PlainVector {
   FASTNN_INLINE T& operator[](int i) { return entry[i]; }
   FASTNN_INLINE const T& operator[](int i) const { return entry[i]; }
 
-  using Mask = PlainVector<typename MaskEntry<sizeof(T)>::type, Count>;
+  using Mask = PlainVector<typename IntegerOf<sizeof(T)>::type, Count>;
   static FASTNN_INLINE PlainVector filled(T value) {
     PlainVector v;
     for (int i = 0; i < Count; ++i) v.entry[i] = value;

@@ -1,7 +1,6 @@
 // Vectors of the level's native width, the 16 lanes of a reduction, and stores past the cache.
 #pragma once
 #include <cstring>
-#include <type_traits>
 
 #include "../contract.hpp"
 #include "../vectors.hpp"
@@ -31,7 +30,7 @@ FASTNN_INLINE index smaller(index a, index b) {
 template <class T>
 struct Lanes {
   using Vector = fastnn::Vector<T, kVectorBytes>;
-  using Integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;  // as wide as T
+  using Integer = typename IntegerOf<sizeof(T)>::type;
   static constexpr index width = kVectorBytes / static_cast<index>(sizeof(T));
   static constexpr index count = kLanes / width;
   Vector part[count];

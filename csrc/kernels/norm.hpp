@@ -8,8 +8,6 @@
 //   dx = (dz - dbeta / n - c * sum(dz * c) / (n (var + eps))) * scale
 //      = ((dz - k1) - c * k2) * scale
 #pragma once
-#include <type_traits>
-
 #include "epilogue.hpp"
 #include "math.hpp"
 #include "reduce.hpp"
@@ -474,11 +472,11 @@ class GradientPart {
       else
         d = run_.backward(g, n, a_.dy + g, tiles.dz, false);
       if (d.left == Fused::relu)
-        add_products<Relu>(g, d.dy, rows, columns, column0, width, sums);
+        add_products<Relu, 1>(g, d.dy, rows, columns, column0, width, sums);
       else if (d.left == Fused::leaky_relu)
-        add_products<LeakyRelu>(g, d.dy, rows, columns, column0, width, sums);
+        add_products<LeakyRelu, 1>(g, d.dy, rows, columns, column0, width, sums);
       else
-        add_products<Identity>(g, d.dy, rows, columns, column0, width, sums);
+        add_products<Identity, 4>(g, d.dy, rows, columns, column0, width, sums);
     } else {
       const T* const d = stored_values(g, n, tiles);
       if (!part_.out) return;
@@ -489,12 +487,11 @@ class GradientPart {
     }
   }
 
-  // dz and dz * c of rows in cache. (gcc makes branches of relu where it is to take four rows at once.)
-  template <template <class> class A>
+  // dz and dz * c of rows in cache, so many of them at once. (gcc would make branches of relu for four.)
+  template <template <class> class A, index Together>
   FASTNN_INLINE void add_products(index g, const T* d, index rows, index columns, index column0, index width,
                                   T (*sums)[kBandRows]) const {
-    constexpr bool plain = std::is_same_v<A<T>, Identity<T>>;
-    if (columns == width && columns < (plain ? kNarrow : 3 * kNarrow)) {
+    if (columns == width && columns < (Together > 1 ? kNarrow : 3 * kNarrow)) {
       T dz[kBlock], dzc[kBlock];
       run_.for_sources(g, rows * width, [&](const S& source, index at, index length, index) {
         products_loop<T, A>(source, d + at, a_.tail, dz + at, dzc + at, length);
@@ -503,7 +500,7 @@ class GradientPart {
       add_rows_of_block(dzc, rows, width, sums[1]);
       return;
     }
-    add_rows<plain ? 4 : 1>(d, rows, columns, width, [&](auto together, const T* row, index j, index length) {
+    add_rows<Together>(d, rows, columns, width, [&](auto together, const T* row, index j, index length) {
       const S source = run_.source(row - d, column0 + j);
       if (together > 1) fetch(source.x + together * width + (together - 1) * j, together * length);
       column_sums_loop<A>(together, source, row, width, a_.tail, sums[0] + j, sums[1] + j, length);
