@@ -441,6 +441,20 @@ def test_optional_gradients_change_no_bit() -> None:
     assert found[0] == found[1]
 
 
+def test_bias_gradient_that_is_not_wanted_changes_no_bit() -> None:
+    rng = np.random.default_rng(0)
+    bias = rng.standard_normal(64)
+    for rows in (4, 100, 2000):
+        x, dy = rng.standard_normal((2, rows, 64))
+        found = []
+        for dbias in (np.empty(64), None):
+            dx = np.empty_like(x)
+            tail = epilogue(call("activation_id", b"leaky_relu"), 0.1, 0, -1, 0, 0, 0)
+            run("bias_act_backward", x.dtype, dy, x, 0, bias, None, tail, dx, dbias, rows, 64, 1)
+            found.append(canonical(dx))
+        assert found[0] == found[1]
+
+
 # --------------------------------------------------------------------------------------------------- refusals
 
 ONE = np.ones(8)

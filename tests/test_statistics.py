@@ -137,6 +137,17 @@ def test_volumes_in_both_layouts():
 # ----------------------------------------------------------------------------------------- frozen statistics
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 49)])
+def test_frozen_gradients_do_not_depend_on_infinite_statistics(shape):
+    dy = np.random.default_rng(0).standard_normal(shape)
+    infinite = np.array([0.0, np.inf, 0.0])
+    for mean, pre_bias in ((np.zeros(3), infinite), (infinite, None)):
+        _, saved = F.batch_norm(
+            np.ones(shape), mean, np.ones(3), training=True, eps=1e-5, pre_bias=pre_bias, frozen=True, nonfinite="allow"
+        )
+        np.testing.assert_allclose(F.batch_norm_backward(dy, saved)[0], dy / np.sqrt(1 + 1e-5), rtol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(40, 3), (2, 3, 40, 30), (1, 3), (0, 3), (0, 3, 40, 30), (2, 3, 0)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_frozen_is_inference_with_gradients(shape, dtype):

@@ -41,11 +41,10 @@ struct Parameter<T, true> {
 template <class T>
 constexpr T kNothing = T(-0.0);  // added to anything, it leaves it as it was
 
-// What a producer makes of a segment of x, whose parameters are those from entry p of the map on.
-//   centred(i, r) x + bias; or, with the bias in x already, x less the mean in two parts: x * alpha + beta would lose a
-//   mean of 1e4 with a standard
-//                 deviation of 0.1
-//   affine(c, i)  what reaches the residual
+// What a producer makes of a segment of x, whose parameters are those from entry p of the map on. A norm finds the bias
+// in x already, and subtracts the mean in two parts: x * alpha + beta would lose a mean of 1e4 with a deviation of 0.1.
+//   centred(i, shift)  x + bias, or x less the mean, `shift` elements further on
+//   affine(c, i)       what reaches the residual
 template <class T, bool Rows, bool Normalised>
 struct Source;
 
@@ -185,7 +184,7 @@ class EpilogueRunner {
     const T* const residual = residual_at(g);
     const bool activated = fused_ != Fused::none && (all || residual || fused_ == Fused::block);
     Incoming<T> d{dy, fused_};
-    const Mask* keep = masks(g, n, dy, x_ && x_ + g != dy ? x_ + g : nullptr, to);
+    const Mask* keep = masks(g, n, dy, x_ + g != dy ? x_ + g : nullptr, to);
     if (keep && (!activated || fused_ == Fused::block)) {
       drop_block(dy, e_.keep_scale, keep, to, n);
       d.dy = to;
@@ -199,7 +198,7 @@ class EpilogueRunner {
   // Before anything is made of n elements from g on. To a norm they come with the bias: whoever has none, which is the
   // usual case, does not pay for it.
   FASTNN_INLINE void take(index g, index n) {
-    here_ = x_ ? x_ + g : nullptr;
+    here_ = x_ + g;
     if constexpr (S::normalised)
       if (map_.bias) {
         add_bias<T, S::rows>(here_, map_, g, biased_, n);

@@ -26,6 +26,11 @@ FASTNN_INLINE void times(Number<Count> count, const Each& each) {
   }
 }
 
+// Labels were checked, but somebody may be writing to them: never a place outside of `count`.
+FASTNN_INLINE index label_within(index label, index count) {
+  return static_cast<std::uint64_t>(label) < static_cast<std::uint64_t>(count) ? label : 0;
+}
+
 // One copy for each type, where a call costs little beside it.
 template <class T>
 FASTNN_NOINLINE void stream_values(const T* from, T* to, index n) {

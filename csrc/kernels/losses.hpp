@@ -174,18 +174,18 @@ struct HingeTerms {
 };
 
 template <class T>
-FASTNN_INLINE T row_share(const HingeLoss<T>& a, index r) {
-  return a.weight ? a.share * a.weight[a.labels[r]] : a.share;
+FASTNN_INLINE T row_share(const HingeLoss<T>& a, index label) {
+  return a.weight ? a.share * a.weight[label] : a.share;
 }
 
 // 16 elements at a time, which are added while they are in registers. Special are those that the label is among, and
 // the last ones, if they are fewer.
 template <class T>
 FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
-  const index label = a.labels[r];
+  const index label = label_within(a.labels[r], a.columns);
   const T* const x = a.scores + r * a.columns;
   T* const dx = a.dscores + r * a.columns;
-  const T own = x[label], margin = a.margin, share = row_share(a, r), scale = share * a.scale;
+  const T own = x[label], margin = a.margin, share = row_share(a, label), scale = share * a.scale;
   const bool squared = a.squared;
   const Lanes<T> scales = Lanes<T>::zero() + scale;
   T block[kBlock], values[kLanes] = {}, slopes[kLanes];
@@ -237,14 +237,17 @@ constexpr index kHingeRows = 64;  // narrow rows are taken so many at a time
 template <class T>
 FASTNN_INLINE void hinge_narrow(const HingeLoss<T>& a, index r, index rows) {
   const index columns = a.columns, whole = (rows + kLanes - 1) / kLanes * kLanes;
-  const index* const label = a.labels + r;
+  index label[kHingeRows];
   const T margin = a.margin;
   T z[kLanes][kHingeRows], own[kHingeRows] = {}, scale[kHingeRows] = {}, total[kHingeRows], slopes[kHingeRows];
   if (rows < whole)
     for (index j = 0; j < columns; ++j) Lanes<T>::zero().store(z[j] + whole - kLanes);
   transpose_values(a.scores + r * columns, columns, z[0], kHingeRows, rows, columns);
-  for (index k = 0; k < rows; ++k) own[k] = z[label[k]][k];
-  for (index k = 0; k < rows; ++k) scale[k] = row_share(a, r + k) * a.scale;
+  for (index k = 0; k < rows; ++k) {
+    label[k] = label_within(a.labels[r + k], columns);
+    own[k] = z[label[k]][k];
+    scale[k] = row_share(a, label[k]) * a.scale;
+  }
   for (index j = 0; j < columns; ++j)
     for (index k = 0; k < whole; ++k) z[j][k] = (z[j][k] - own[k]) + margin;
   for (index k = 0; k < rows; ++k) z[label[k]][k] = T(0);
@@ -265,7 +268,7 @@ FASTNN_INLINE void hinge_narrow(const HingeLoss<T>& a, index r, index rows) {
     std::memcpy(slopes + k, &slope_sum, sizeof slope_sum);
   }
   for (index k = 0; k < rows; ++k) z[label[k]][k] = -slopes[k] * scale[k];
-  for (index k = 0; k < rows; ++k) a.losses[r + k] = total[k] * row_share(a, r + k);
+  for (index k = 0; k < rows; ++k) a.losses[r + k] = total[k] * row_share(a, label[k]);
   transpose_values(z[0], kHingeRows, a.dscores + r * columns, columns, columns, rows);
 }
 

@@ -38,7 +38,8 @@ void forward(const Forward<T>& a, index begin, index end) {
 // A leaf subtracts a shift near its mean, sums d and d^2, and gives mean = shift + Sd / n, M2 = Sd2 - Sd^2 / n:
 // one pass over memory without the cancellation of E[x^2] - E[x]^2.
 
-constexpr index kNarrow = 2 * kLanes;  // there are no loops along shorter rows
+constexpr index kNarrow = 2 * kLanes;  // there are no loops along shorter rows,
+constexpr index kFlat = 96;            // and some are faster for shorter ones as flat memory
 
 template <class T>
 FASTNN_INLINE void finish_moments(const T* FASTNN_RESTRICT shift, const T* FASTNN_RESTRICT sum,
@@ -106,7 +107,7 @@ FASTNN_INLINE void narrow_moments(const T* FASTNN_RESTRICT x, const Shifted<T, t
     const index columns = smaller(kLanes, width - j), last = rows * width - kLanes;
     T bias[kLanes] = {};
     for (index l = 0; l < columns; ++l) bias[l] = biased(T(-0.0), j + l);
-    const Lanes<T> b = Lanes<T>::load(bias), h = Lanes<T>::load(shift + j);
+    const Lanes<T> b = Lanes<T>::load(bias), h = Lanes<T>::load(shift + j, columns);
     Lanes<T> s = Lanes<T>::zero(), s2 = s;
     index at = j;
     for (; at <= last; at += width) {
@@ -436,9 +437,9 @@ class GradientPart {
     const index start = e.sample0 * width + column0, rows = e.sample1 - e.sample0;
     if (W == Wanted::bias && columns >= kNarrow && out && !computes()) {
       add_plain_rows(a_.dy + start, rows, columns, width, sums[0]);
-    } else {  // as many whole rows as a block holds; longer ones by themselves, where memory would have to wait for a
-              // block
-      const bool flat = columns == width && width < (a_.stream ? 3 * kNarrow : kBlock);
+    } else {
+      // As many whole rows as a block holds; where results are streamed, loads would wait for so many stores.
+      const bool flat = columns == width && width < (a_.stream ? kFlat : kBlock);
       const index together = flat && width > 0 ? kBlock / width : 1;
       for (index r = 0; r < rows; r += together)
         add_block(start + r * width, smaller(together, rows - r), columns, column0, width, sums);
@@ -491,7 +492,7 @@ class GradientPart {
   template <template <class> class A, index Together>
   FASTNN_INLINE void add_products(index g, const T* d, index rows, index columns, index column0, index width,
                                   T (*sums)[kBandRows]) const {
-    if (columns == width && columns < (Together > 1 ? kNarrow : 3 * kNarrow)) {
+    if (columns == width && columns < (Together > 1 ? kNarrow : kFlat)) {
       T dz[kBlock], dzc[kBlock];
       run_.for_sources(g, rows * width, [&](const S& source, index at, index length, index) {
         products_loop<T, A>(source, d + at, a_.tail, dz + at, dzc + at, length);

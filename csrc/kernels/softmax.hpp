@@ -366,11 +366,9 @@ void softmax_gradient(const SoftmaxGradient<T>& a, T* scratch, index begin, inde
 
 // --- cross-entropy ---------------------------------------------------------------------------------------------
 
-// Labels were checked, but somebody may be writing to them: never a place outside the row.
 template <class T>
 FASTNN_INLINE index label_of(const CrossEntropy<T>& a, index line) {
-  const index label = a.labels[line];
-  return static_cast<std::uint64_t>(label) < static_cast<std::uint64_t>(a.lines.view.channels) ? label : 0;
+  return label_within(a.labels[line], a.lines.view.channels);
 }
 
 template <class T>

@@ -51,7 +51,7 @@ void bias_act_gradient(const BiasActGradient<T>& a) {
                       a.tail,
                       a.dx,
                       a.dx && a.dx != a.dy && a.dx != a.kept && cost.beyond_cache(),
-                      cut_leaves(a.dbias ? a.view : View{1, 1, n})};
+                      cut_leaves(a.dbias || recompute ? a.view : View{1, 1, n})};
   Scratch<double> sums(a.dbias ? channels : 0);
   reduce(
       b.leaves, 1, cost.ns, a.dbias ? sums.data() : nullptr, [&](const Part& part) { k.bias_gradient(b, part); },

@@ -240,8 +240,13 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
     gradient.dy = dz;
     gradient.tail = plain_tail<T>();
   }
-  // dx = dz * scale: whatever is centred is multiplied by zero, and dz itself saves reading x, which may be infinite.
-  if (a.frozen) gradient.x = gradient.dy;
+  // dx = dz * scale: whatever is centred is multiplied by zero. dz itself, by a mean of zero, saves reading x; and
+  // that, the bias or the mean may be infinite.
+  if (a.frozen) {
+    gradient.x = gradient.dy;
+    gradient.map.bias = nullptr;
+    gradient.map.hi = gradient.map.lo = gradient.map.k1;
+  }
   gradient.dx = a.dx;
   gradient.stream = a.dx != gradient.dy && cost.beyond_cache();
   Scratch<double> result(3 * v.channels);
