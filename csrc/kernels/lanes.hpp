@@ -47,7 +47,7 @@ struct Lanes {
     for (index k = 0; k < count; ++k) std::memcpy(&r.part[k], p + k * width, sizeof(Vector));
     return r;
   }
-  // n < 16 elements and zeros behind them; nothing else is read.
+  // n <= 16 elements and zeros behind them; nothing else is read.
   static FASTNN_INLINE Lanes load(const T* p, index n) {
 #if defined(__AVX512F__)
     Lanes r;
@@ -70,16 +70,11 @@ struct Lanes {
   }
   // The first n entries, and zeros behind them.
   FASTNN_INLINE Lanes first(index n) const {
-    using Integers = fastnn::Vector<Integer, kVectorBytes>;
-    static constexpr Integer numbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    Lanes r;
-#pragma GCC unroll 8
-    for (index k = 0; k < count; ++k) {
-      Integers number;
-      std::memcpy(&number, numbers + k * width, sizeof number);
-      r.part[k] = pick(number < Integers{} + static_cast<Integer>(n), part[k], Vector{});
-    }
-    return r;
+    return where([n](auto number) { return number < decltype(number){} + static_cast<Integer>(n); });
+  }
+  // 0 instead of entry l, if there is one.
+  FASTNN_INLINE Lanes without(index l) const {
+    return where([l](auto number) { return number != decltype(number){} + static_cast<Integer>(l); });
   }
   FASTNN_INLINE void store(T* p) const {
 #pragma GCC unroll 8
@@ -109,6 +104,21 @@ struct Lanes {
 #pragma GCC unroll 8
     for (index k = 0; k < count; ++k) a.part[k] += b;
     return a;
+  }
+
+ private:
+  // Entries whose numbers `kept` gives a mask for, and zeros.
+  template <class Kept>
+  FASTNN_INLINE Lanes where(const Kept& kept) const {
+    static constexpr Integer numbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    Lanes r;
+#pragma GCC unroll 8
+    for (index k = 0; k < count; ++k) {
+      fastnn::Vector<Integer, kVectorBytes> number;
+      std::memcpy(&number, numbers + k * width, sizeof number);
+      r.part[k] = pick(kept(number), part[k], Vector{});
+    }
+    return r;
   }
 };
 

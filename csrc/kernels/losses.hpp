@@ -158,18 +158,10 @@ struct HingeTerms {
       slope.part[k] = term.slope;
     }
   }
-  // Makes lane `excluded` 0, and those from `end` on.
-  FASTNN_INLINE void drop(index excluded, index end) {
-    typedef typename Lanes<T>::Vector Vector;
-    static constexpr T number[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const Vector zero{}, one = zero + static_cast<T>(excluded), most = zero + static_cast<T>(end);
-    const Lanes<T> lane = Lanes<T>::load(number);
-#pragma GCC unroll 8
-    for (index k = 0; k < Lanes<T>::count; ++k) {
-      const auto kept = pick(lane.part[k] != one, lane.part[k], most) < most;
-      value.part[k] = pick(kept, value.part[k], zero);
-      slope.part[k] = pick(kept, slope.part[k], zero);
-    }
+  // Leaves the first n, without one of them if `excluded` is among them.
+  FASTNN_INLINE void keep(index n, index excluded) {
+    value = value.first(n).without(excluded);
+    slope = slope.first(n).without(excluded);
   }
 };
 
@@ -188,7 +180,7 @@ FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
   const T own = x[label], margin = a.margin, share = row_share(a, label), scale = share * a.scale;
   const bool squared = a.squared;
   const Lanes<T> scales = Lanes<T>::zero() + scale;
-  T block[kBlock], values[kLanes] = {}, slopes[kLanes];
+  T block[kBlock], values[kLanes], slopes[kLanes];
   double value_lane[kLanes], slope_lane[kLanes];
   Lanes<double> value_sum = Lanes<double>::zero(), slope_sum = value_sum;
   for (index g = 0; g < a.columns; g += kBlock) {
@@ -201,12 +193,12 @@ FASTNN_INLINE void hinge_row(const HingeLoss<T>& a, index r) {
       const index rest = smaller(kLanes, n - j);
       const bool partial = j == special && rest < kLanes;
       if (partial) {
-        for (index l = 0; l < rest; ++l) values[l] = from[l];
+        Lanes<T>::load(from, rest).store(values);
         from = values;
       }
       HingeTerms<T> term((Lanes<T>::load(from) - own) + margin, squared);
       if (j == special) {
-        term.drop(excluded - j, rest);
+        term.keep(rest, excluded - j);
         special = last;
       }
       value_sum = value_sum + as_doubles(term.value);

@@ -38,8 +38,8 @@ void forward(const Forward<T>& a, index begin, index end) {
 // A leaf subtracts a shift near its mean, sums d and d^2, and gives mean = shift + Sd / n, M2 = Sd2 - Sd^2 / n:
 // one pass over memory without the cancellation of E[x^2] - E[x]^2.
 
-constexpr index kNarrow = 2 * kLanes;  // there are no loops along shorter rows,
-constexpr index kFlat = 96;            // and some are faster for shorter ones as flat memory
+constexpr index kNarrow = 2 * kLanes;  // loops along rows that are shorter do not pay,
+constexpr index kFlat = 96;            // nor do they with an activation in them for rows that are shorter than this
 
 template <class T>
 FASTNN_INLINE void finish_moments(const T* FASTNN_RESTRICT shift, const T* FASTNN_RESTRICT sum,

@@ -146,7 +146,7 @@ void image_means(const View& v, const T* x, T* y) {
   const index images = v.outer, channels = v.channels, pixels = v.inner;
   const bool planes = channels == 1;
   Backward<T> b{};
-  b.tail.activation = b.tail.threshold = -1;
+  b.tail = plain_tail<T>();
   b.leaves = cut_leaves(planes ? View{1, images, pixels} : View{pixels, channels, 1});
   b.map = plain_map<T>(elements(v));
   const index most = planes ? kBandPlanes : kBandRows;
