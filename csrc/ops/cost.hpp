@@ -25,8 +25,8 @@ struct Cost {
   Cost exps(index elements) const { return {ns + 0.7 * static_cast<double>(elements), touched}; }
   Cost roots(index elements) const { return {ns + 0.5 * static_cast<double>(elements), touched}; }
 
-  // Three quarters of the last-level cache: beyond, written lines would only push out what is still to be read.
-  bool beyond_cache() const { return touched > 0.75 * static_cast<double>(llc_bytes()); }
+  // Seven tenths of the last-level cache: beyond, written lines would only push out what is still to be read.
+  bool beyond_cache() const { return touched > 0.7 * static_cast<double>(llc_bytes()); }
 };
 
 }  // namespace fastnn
