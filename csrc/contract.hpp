@@ -70,9 +70,9 @@ struct ChannelMap {
   index channels, inner;  // plane form: element g belongs to channel (g / inner) % channels
   index period;           // row form: element g uses entry g % period
   const T* bias;          // added to x first: of the preceding product; -0, or with a mean nullptr, for none
-  const T *hi, *lo;       // the mean as an unevaluated sum; nullptr: bias only, v = x + bias
-  const T *scale, *beta;  // v = (((x + bias) - hi) - lo) * scale + beta; for PReLU scale is the slope, v = x
-  const T *k1, *k2;       // backward: dx = ((dz - k1) - (((x + bias) - hi) - lo) * k2) * scale
+  const T* mean;          // rounded: beta and k1 make up for that; nullptr: bias only, v = x + bias
+  const T *scale, *beta;  // v = ((x + bias) - mean) * scale + beta; for PReLU scale is the slope, v = x
+  const T *k1, *k2;       // backward: dx = ((dz - k1) - ((x + bias) - mean) * k2) * scale
 };
 
 // y = epilogue(v(x)) over flat elements.
@@ -375,15 +375,17 @@ struct Kernels {
   void (*forward)(const Forward<T>&, index begin, index end);   // flat elements
   void (*moments)(const Moments<T>&, const Part&);              // mean, sum of squared deviations
   void (*bias_gradient)(const Backward<T>&, const Part&);       // dx = dz; sum dz. With a scale: of PReLU
-  void (*norm_gradient_sums)(const Backward<T>&, const Part&);  // dx = dz; sum dz, sum dz * (x - mean)
+  void (*norm_gradient_sums)(const Backward<T>&, const Part&);  // dx = dz; sum dz, sum dz * (x - rounded mean)
   void (*norm_gradient)(const Backward<T>&, const Part&);       // dx; sum dx
   // Of `count` consecutive channels each: 1 / sqrt(deviations / n + eps);
   void (*norm_invstd)(const double* deviations, double n, double eps, double* invstd, index count);
-  // hi + lo = mean, scale = weight * invstd;
-  void (*norm_factors)(const double* mean, const double* invstd, const T* weight, T* hi, T* lo, T* scale, index count);
-  // k1 = sum dz / n, k2 = sum(dz c) * invstd^2 / n, dbias = sum dz, dweight = sum(dz c) * invstd.
-  void (*norm_gradient_factors)(const double* sum_dz, const double* sum_dzc, const double* invstd, double n, T* k1,
-                                T* k2, T* dbias, T* dweight, index count);
+  // the mean rounded, scale = weight * invstd, beta = bias - (mean - rounded) * scale; weight, bias: or nullptr;
+  void (*norm_factors)(const double* mean, const double* invstd, const T* weight, const T* bias, T* rounded, T* scale,
+                       T* beta, index count);
+  // of c = x - rounded mean, r = mean - rounded: sum(dz h) = (sum(dz c) - r sum dz) * invstd, k2 = sum(dz h) * invstd /
+  // n, k1 = sum dz / n - r k2, dbias = sum dz, dweight = sum(dz h).
+  void (*norm_gradient_factors)(const double* sum_dz, const double* sum_dzc, const double* mean, const double* invstd,
+                                double n, T* k1, T* k2, T* dbias, T* dweight, index count);
   void (*merge_moments)(const Leaves&, index leaves_per_part, const double* parts, const Part&);
   void (*merge_sums)(const Leaves&, index leaves_per_part, const double* parts, index results, const Part&);
   double (*sum)(const T* x, index n, bool squared);  // one leaf of a whole-array sum

@@ -42,7 +42,7 @@ template <class T>
 constexpr T kNothing = T(-0.0);  // added to anything, it leaves it as it was
 
 // What a producer makes of a segment of x, whose parameters are those from entry p of the map on. A norm finds the bias
-// in x already, and subtracts the mean in two parts: x * alpha + beta would lose a mean of 1e4 with a deviation of 0.1.
+// in x already, and subtracts the mean first: x * alpha + beta would lose a mean of 1e4 with a deviation of 0.1.
 //   centred(i, shift)  x + bias, or x less the mean, `shift` elements further on
 //   affine(c, i)       what reaches the residual
 template <class T, bool Rows, bool Normalised>
@@ -62,10 +62,10 @@ template <class T, bool Rows>
 struct Source<T, Rows, true> {
   static constexpr bool rows = Rows, normalised = true;
   const T* FASTNN_RESTRICT x;
-  Parameter<T, Rows> hi, lo, scale, beta;
+  Parameter<T, Rows> mean, scale, beta;
   FASTNN_INLINE Source(const T* x_, const ChannelMap<T>& m, index p)
-      : x(x_), hi(m.hi + p), lo(m.lo + p), scale(m.scale + p), beta(m.beta + p) {}
-  FASTNN_INLINE T centred(index i, index shift = 0) const { return (x[i + shift] - hi[i]) - lo[i]; }
+      : x(x_), mean(m.mean + p), scale(m.scale + p), beta(m.beta + p) {}
+  FASTNN_INLINE T centred(index i, index shift = 0) const { return x[i + shift] - mean[i]; }
   FASTNN_INLINE T affine(T c, index i) const { return c * scale[i] + beta[i]; }
 };
 

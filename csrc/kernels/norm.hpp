@@ -1,12 +1,14 @@
 // Producers (bias, batch norm) with the shared epilogue, forward and backward, and the moments they need.
 //
-// Batch norm over the n elements of a channel, with the mean held as hi + lo:
-//   c = ((x + bias) - hi) - lo          centred
+// Batch norm over the n elements of a channel:
+//   c = (x + bias) - mean               centred
 //   v = c * scale + beta                scale = weight / sqrt(var + eps)
 // and backward, with dz the gradient that reaches v:
 //   dbeta = sum dz,  dweight = sum(dz * c) / sqrt(var + eps)
 //   dx = (dz - dbeta / n - c * sum(dz * c) / (n (var + eps))) * scale
 //      = ((dz - k1) - c * k2) * scale
+// Elements are centred by the mean as T can hold it; what that leaves, r, is the same for all of a channel and known in
+// double: beta - r * scale, k1 - r * k2 and sum(dz * c) - r * sum dz make up for it.
 #pragma once
 #include "epilogue.hpp"
 #include "math.hpp"
@@ -30,7 +32,7 @@ void forward_with(const Forward<T>& a, index begin, index end) {
 
 template <class T>
 void forward(const Forward<T>& a, index begin, index end) {
-  with_flags(a.map.rows, a.map.hi,
+  with_flags(a.map.rows, a.map.mean,
              [&](auto rows, auto normalised) { forward_with<T, Source<T, rows, normalised>>(a, begin, end); });
 }
 
@@ -204,29 +206,38 @@ inline void norm_invstd(const double* deviations, double n, double eps, double* 
   for (index c = 0; c < count; ++c) invstd[c] = 1 / square_root(deviations[c] / n + eps);
 }
 
+// What rounding the mean has left of it.
+template <class T>
+FASTNN_INLINE double remainder(double mean, T rounded) {
+  return mean - static_cast<double>(rounded);
+}
+
 template <class T>
 void norm_factors(const double* FASTNN_RESTRICT mean, const double* FASTNN_RESTRICT invstd,
-                  const T* FASTNN_RESTRICT weight, T* FASTNN_RESTRICT hi, T* FASTNN_RESTRICT lo,
-                  T* FASTNN_RESTRICT scale, index count) {
-  for (index c = 0; c < count; ++c) {
-    hi[c] = static_cast<T>(mean[c]);
-    lo[c] = static_cast<T>(mean[c] - static_cast<double>(hi[c]));
-  }
-  if (weight)
-    for (index c = 0; c < count; ++c) scale[c] = static_cast<T>(static_cast<double>(weight[c]) * invstd[c]);
-  else
-    for (index c = 0; c < count; ++c) scale[c] = static_cast<T>(invstd[c]);
+                  const T* FASTNN_RESTRICT weight, const T* FASTNN_RESTRICT bias, T* FASTNN_RESTRICT rounded,
+                  T* FASTNN_RESTRICT scale, T* FASTNN_RESTRICT beta, index count) {
+  with_flags(weight, bias, [&](auto weighted, auto biased) {
+    for (index c = 0; c < count; ++c) {
+      const double s = weighted ? static_cast<double>(weight[c]) * invstd[c] : invstd[c];
+      rounded[c] = static_cast<T>(mean[c]);
+      scale[c] = static_cast<T>(s);
+      beta[c] = static_cast<T>((biased ? static_cast<double>(bias[c]) : -0.0) - remainder(mean[c], rounded[c]) * s);
+    }
+  });
 }
 
 template <class T>
 void norm_gradient_factors(const double* FASTNN_RESTRICT sum_dz, const double* FASTNN_RESTRICT sum_dzc,
-                           const double* FASTNN_RESTRICT invstd, double n, T* FASTNN_RESTRICT k1, T* FASTNN_RESTRICT k2,
-                           T* FASTNN_RESTRICT dbias, T* FASTNN_RESTRICT dweight, index count) {
+                           const double* FASTNN_RESTRICT mean, const double* FASTNN_RESTRICT invstd, double n,
+                           T* FASTNN_RESTRICT k1, T* FASTNN_RESTRICT k2, T* FASTNN_RESTRICT dbias,
+                           T* FASTNN_RESTRICT dweight, index count) {
   for (index c = 0; c < count; ++c) {
-    k1[c] = static_cast<T>(sum_dz[c] / n);
-    k2[c] = static_cast<T>(sum_dzc[c] * invstd[c] * invstd[c] / n);
+    const double r = remainder(mean[c], static_cast<T>(mean[c])), sum_dzh = (sum_dzc[c] - r * sum_dz[c]) * invstd[c];
+    const double factor = sum_dzh * invstd[c] / n;
+    k1[c] = static_cast<T>(sum_dz[c] / n - r * factor);
+    k2[c] = static_cast<T>(factor);
     dbias[c] = static_cast<T>(sum_dz[c]);
-    dweight[c] = static_cast<T>(sum_dzc[c] * invstd[c]);
+    dweight[c] = static_cast<T>(sum_dzh);
   }
 }
 
@@ -402,16 +413,16 @@ class GradientPart {
     Lanes<T> s = Lanes<T>::load(sum), s2 = Lanes<T>::load(sum2);
     const index whole = n / kLanes * kLanes, left = n - whole;
     if constexpr (W == Wanted::norm_sums) {
-      const T hi = a_.map.hi[c], lo = a_.map.lo[c];
+      const T mean = a_.map.mean[c];
       for (index i = 0; i < whole; i += kLanes) {
         const Lanes<T> d = Lanes<T>::load(v + i);
         s = s + d;
-        s2 = s2 + d * ((Lanes<T>::load(x + i) - hi) - lo);
+        s2 = s2 + d * (Lanes<T>::load(x + i) - mean);
       }
       if (left) {
         const Lanes<T> d = Lanes<T>::load(v + whole, left);
         s = s + d;
-        s2 = s2 + d * ((Lanes<T>::load(x + whole, left) - hi) - lo);
+        s2 = s2 + d * (Lanes<T>::load(x + whole, left) - mean);
       }
       s2.store(sum2);
     } else {

@@ -20,9 +20,6 @@ class ChannelParameters {
 
   T* array(int k) const { return store_.data() + k * stride_; }
 
-  // Added to anything, -0 leaves it as it was.
-  void clear(T* array) const { std::fill_n(array, period_, T(-0.0)); }
-
   // The entries of channels [channel, channel + count).
   void set(T* array, index channel, index count, const T* values) const {
     if (!rows_) {
@@ -38,7 +35,7 @@ class ChannelParameters {
   }
 
   ChannelMap<T> map() const {
-    return {rows_, view_.channels, view_.inner, period_, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+    return {rows_, view_.channels, view_.inner, period_, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
   }
 
  private:
@@ -64,7 +61,7 @@ Epilogue<T> plain_tail(int activation = -1, T p0 = 0, T p1 = 0) {
 template <class T>
 ChannelMap<T> plain_map(index n) {
   static const T nothing = T(-0.0);
-  return {false, 1, std::max<index>(1, n), 0, &nothing, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  return {false, 1, std::max<index>(1, n), 0, &nothing, nullptr, nullptr, nullptr, nullptr, nullptr};
 }
 
 }  // namespace fastnn

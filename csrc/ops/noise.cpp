@@ -43,7 +43,7 @@ void scale(const T* x, T factor, T* y, index n) {
   const Cost cost = Cost{}.bytes<T>(2 * n);
   static const T zero = 0;
   ChannelMap<T> map = plain_map<T>(n);
-  map.hi = map.lo = &zero;
+  map.mean = &zero;
   map.scale = &factor;
   map.beta = map.bias;
   map.bias = nullptr;

@@ -23,7 +23,7 @@ bool channel_hot(const View& v, int arrays, int team) {
          bytes <= std::max(0.5 * static_cast<double>(l2_bytes()), share);
 }
 
-enum Slot { kHi, kLo, kScale, kBeta, kK1, kK2, kSlots };
+enum Slot { kMean, kScale, kBeta, kK1, kK2, kSlots };
 
 constexpr index kTogether = 64;  // channels whose parameters are computed at a time
 
@@ -32,21 +32,15 @@ template <class T>
 class NormParameters {
  public:
   NormParameters(const View& view, const T* weight, const T* bias, const T* pre_bias, bool backward)
-      : store_(view, (backward ? kSlots : kK1) + (pre_bias ? 1 : 0)), weight_(weight), map(store_.map()) {
+      : store_(view, (backward ? kSlots : kK1) + (pre_bias ? 1 : 0)), weight_(weight), bias_(bias), map(store_.map()) {
     if (pre_bias) {
       T* const added = store_.array(backward ? kSlots : kK1);
       store_.set(added, 0, view.channels, pre_bias);
       map.bias = added;
     }
-    T* const beta = store_.array(kBeta);
-    if (bias)
-      store_.set(beta, 0, view.channels, bias);
-    else
-      store_.clear(beta);
-    map.beta = beta;
-    map.hi = store_.array(kHi);
-    map.lo = store_.array(kLo);
+    map.mean = store_.array(kMean);
     map.scale = store_.array(kScale);
+    map.beta = store_.array(kBeta);
     if (backward) {
       map.k1 = store_.array(kK1);
       map.k2 = store_.array(kK2);
@@ -55,13 +49,14 @@ class NormParameters {
 
   // Of channels [begin, end).
   void set_statistics(index begin, index end, const double* mean, const double* invstd) const {
-    T hi[kTogether], lo[kTogether], scale[kTogether];
+    T rounded[kTogether], scale[kTogether], beta[kTogether];
     for (index c = begin; c < end; c += kTogether) {
       const index count = std::min(kTogether, end - c);
-      kernels<T>().norm_factors(mean + c, invstd + c, weight_ ? weight_ + c : nullptr, hi, lo, scale, count);
-      set(kHi, c, count, hi);
-      set(kLo, c, count, lo);
+      kernels<T>().norm_factors(mean + c, invstd + c, weight_ ? weight_ + c : nullptr, bias_ ? bias_ + c : nullptr,
+                                rounded, scale, beta, count);
+      set(kMean, c, count, rounded);
       set(kScale, c, count, scale);
+      set(kBeta, c, count, beta);
     }
   }
 
@@ -70,8 +65,8 @@ class NormParameters {
     T k1[kTogether], k2[kTogether];
     for (index c = begin; c < end; c += kTogether) {
       const index count = std::min(kTogether, end - c);
-      kernels<T>().norm_gradient_factors(sum_dz + c, sum_dzc + c, a.invstd + c, n, k1, k2, a.dbias + c, a.dweight + c,
-                                         count);
+      kernels<T>().norm_gradient_factors(sum_dz + c, sum_dzc + c, a.mean + c, a.invstd + c, n, k1, k2, a.dbias + c,
+                                         a.dweight + c, count);
       if (a.frozen) {  // nothing reaches x through the statistics
         std::fill_n(k1, count, T(0));
         std::fill_n(k2, count, T(0));
@@ -87,7 +82,7 @@ class NormParameters {
   }
 
   ChannelParameters<T> store_;
-  const T* weight_;
+  const T *weight_, *bias_;
 
  public:
   ChannelMap<T> map;
@@ -245,7 +240,7 @@ void batch_norm_gradient(const BatchNormGradient<T>& a) {
   if (a.frozen) {
     gradient.x = gradient.dy;
     gradient.map.bias = nullptr;
-    gradient.map.hi = gradient.map.lo = gradient.map.k1;
+    gradient.map.mean = gradient.map.k1;
   }
   gradient.dx = a.dx;
   gradient.stream = a.dx != gradient.dy && cost.beyond_cache();

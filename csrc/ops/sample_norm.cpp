@@ -109,7 +109,7 @@ namespace {
 constexpr index kHotGroup = 8192;  // elements of the groups that are taken together, about
 constexpr index kTogether = 64;    // channels whose parameters are computed at a time
 
-enum Slot { kHi, kLo, kScale, kBeta, kK1, kK2, kSlots };
+enum Slot { kMean, kScale, kBeta, kK1, kK2, kSlots };
 
 // What the kernels need of the channels of one sample after the other.
 template <class T>
@@ -118,14 +118,10 @@ class GroupParameters {
   GroupParameters(const View& sample, index groups, const T* weight, const T* bias, bool backward)
       : store_(sample, backward ? kSlots : kK1),
         weight_(weight),
+        bias_(bias),
         per_group_(sample.channels / groups),
         map(store_.map()) {
-    if (bias)
-      store_.set(store_.array(kBeta), 0, sample.channels, bias);
-    else
-      store_.clear(store_.array(kBeta));
-    map.hi = store_.array(kHi);
-    map.lo = store_.array(kLo);
+    map.mean = store_.array(kMean);
     map.scale = store_.array(kScale);
     map.beta = store_.array(kBeta);
     map.k1 = backward ? store_.array(kK1) : nullptr;
@@ -134,7 +130,7 @@ class GroupParameters {
 
   // Of channels [begin, end), whose groups have these statistics.
   void set_statistics(index begin, index end, const double* mean, const double* invstd) const {
-    T hi[kTogether], lo[kTogether], scale[kTogether];
+    T rounded[kTogether], scale[kTogether], beta[kTogether];
     double means[kTogether], invstds[kTogether];
     for (index c = begin; c < end; c += kTogether) {
       const index count = std::min(kTogether, end - c);
@@ -142,27 +138,31 @@ class GroupParameters {
         means[k] = mean[(c + k) / per_group_];
         invstds[k] = invstd[(c + k) / per_group_];
       }
-      kernels<T>().norm_factors(means, invstds, weight_ ? weight_ + c : nullptr, hi, lo, scale, count);
-      store_.set(store_.array(kHi), c, count, hi);
-      store_.set(store_.array(kLo), c, count, lo);
+      kernels<T>().norm_factors(means, invstds, weight_ ? weight_ + c : nullptr, bias_ ? bias_ + c : nullptr, rounded,
+                                scale, beta, count);
+      store_.set(store_.array(kMean), c, count, rounded);
       store_.set(store_.array(kScale), c, count, scale);
+      store_.set(store_.array(kBeta), c, count, beta);
     }
   }
 
   // k1 = invstd * sum(w dz) / n and k2 = invstd^3 * sum(w dz c) / n of each group of n elements that has channels in
-  // [begin, end), from the channels' sums of dz * c, which become those of dz * c * invstd, and of dz.
-  void set_gradient(index begin, index end, double* sum_dzc, const double* sum_dz, const double* invstd,
-                    double n) const {
+  // [begin, end), from the channels' sums of dz * c, which become those of dz * c * invstd, and of dz. (c is less the
+  // rounded mean: as in norm.hpp.)
+  void set_gradient(index begin, index end, double* sum_dzc, const double* sum_dz, const double* mean,
+                    const double* invstd, double n) const {
     for (index first = begin; first < end; first += per_group_) {
-      const double s = invstd[first / per_group_];
+      const double s = invstd[first / per_group_], m = mean[first / per_group_];
+      const double r = m - static_cast<double>(static_cast<T>(m));
       double sum = 0, sum2 = 0;
       for (index c = first; c < first + per_group_; ++c) {
         const double w = weight_ ? static_cast<double>(weight_[c]) : 1;
-        sum_dzc[c] *= s;
+        sum_dzc[c] = (sum_dzc[c] - r * sum_dz[c]) * s;
         sum += w * sum_dz[c];
         sum2 += w * sum_dzc[c];
       }
-      const T k1 = static_cast<T>(s * (sum / n)), k2 = static_cast<T>(s * s * (sum2 / n));
+      const double factor = s * s * (sum2 / n);
+      const T k1 = static_cast<T>(s * (sum / n) - r * factor), k2 = static_cast<T>(factor);
       for (index c = first; c < first + per_group_; ++c) {
         store_.set(store_.array(kK1), c, 1, &k1);
         store_.set(store_.array(kK2), c, 1, &k2);
@@ -172,7 +172,7 @@ class GroupParameters {
 
  private:
   ChannelParameters<T> store_;
-  const T* weight_;
+  const T *weight_, *bias_;
   index per_group_;
 
  public:
@@ -308,8 +308,9 @@ void group_norm_gradient(const GroupNormGradient<T>& a) {
     for (index i = begin; i < end; ++i) {
       const auto task = tasks[i];
       const index start = task.sample * tasks.size;
+      const double* const mean = a.mean + task.sample * a.groups;
       const double* const invstd = a.invstd + task.sample * a.groups;
-      parameters.set_statistics(task.channel0, task.channel1, a.mean + task.sample * a.groups, invstd);
+      parameters.set_statistics(task.channel0, task.channel1, mean, invstd);
       Backward<T> b{};
       b.dy = a.dy + start;
       b.x = a.x + start;
@@ -321,7 +322,7 @@ void group_norm_gradient(const GroupNormGradient<T>& a) {
       b.leaves = cut_leaves(v);
       for_bands(v, task.channel0, task.channel1,
                 [&](index c0, index c1) { k.norm_gradient_sums(b, Part{0, b.leaves.count, c0, c1, sum_dz}); });
-      parameters.set_gradient(task.channel0, task.channel1, sum_dzc, sum_dz, invstd, tasks.group_size());
+      parameters.set_gradient(task.channel0, task.channel1, sum_dzc, sum_dz, mean, invstd, tasks.group_size());
       double* const part = parts.data() + task.sample * 2 * v.channels;
       std::copy(sum_dzc + task.channel0, sum_dzc + task.channel1, part + task.channel0);
       std::copy(sum_dz + task.channel0, sum_dz + task.channel1, part + v.channels + task.channel0);
