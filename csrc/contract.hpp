@@ -41,10 +41,10 @@ constexpr index kBandPlanes = 32;  // channels of a plane-form task at most
 constexpr int kMaxStates = 4;      // state arrays of an optimizer, per parameter tensor
 constexpr int kMaxScalars = 16;    // numbers of an optimizer's rule
 
-constexpr index kLongRow = 128;         // lines shorter than this are taken many at a time, in tiles
-constexpr index kTileLines = 64;        // of so many lines: each step of a line waits for the one before
-constexpr index kMostTileLines = 256;   // along inner a few times as many, where there are: long stretches of memory
-constexpr index kMostTileSize = 32768;  // and about so many elements: they stay in L2
+constexpr index kLongRow = 128;           // lines shorter than this are taken many at a time, in tiles
+constexpr index kTileLines = 64;          // of so many lines: each step of a line waits for the one before
+constexpr index kMostTileLines = 256;     // along inner a few times as many, where there are: long stretches of memory
+constexpr index kMostTileBytes = 262144;  // and about so long: two or three stay in L2
 
 constexpr index kPart = 64;  // leaves of one task at most
 

@@ -134,14 +134,20 @@ FASTNN_NOINLINE void sum_of_lines(const T* x, const T* by, index stride, index n
 template <class T>
 struct Tile {
   index classes, stride, lines;  // lines: a multiple of kLanes
+  const T* next;                 // where the same part of the next tile lies in memory, or nullptr
+  index next_stride;
 
+  FASTNN_INLINE void fetch_next(const T* from, index j) const { fetch(from + j * next_stride, lines); }
   FASTNN_INLINE index at(index j, index k) const { return j * stride + k; }
   template <class F, class... P>
   FASTNN_INLINE void each(const F& f, const P*... per_line) const {
-    for (index j = 0; j < classes; ++j)
-      for (index g = 0; g < lines; g += kLanes)
+    for (index j = 0; j < classes; ++j) each_of(j, f, per_line...);
+  }
+  template <class F, class... P>
+  FASTNN_INLINE void each_of(index j, const F& f, const P*... per_line) const {
+    for (index g = 0; g < lines; g += kLanes)
 #pragma GCC ivdep
-        for (index k = g; k < g + kLanes; ++k) f(j * stride + k, j, per_line[k]...);
+      for (index k = g; k < g + kLanes; ++k) f(j * stride + k, j, per_line[k]...);
   }
   template <class F>
   FASTNN_INLINE void each_line(const F& f) const {
@@ -157,7 +163,12 @@ struct Tile {
     }
   }
   FASTNN_NOINLINE void exps(const T* x, const T* m, T* e, T* s) const {
-    each([&](index i, index, T most) { e[i] = exp_nonpositive(x[i] - most); }, m);
+    const auto f = [&](index i, index, T most) { e[i] = exp_nonpositive(x[i] - most); };
+    if (!next) each(f, m);
+    for (index j = 0; next && j < classes; ++j) {
+      fetch_next(next, j);
+      each_of(j, f, m);
+    }
     sum(e, s);
   }
   FASTNN_INLINE void sum(const T* x, T* s) const { sum(x, nullptr, s); }
@@ -203,14 +214,15 @@ FASTNN_INLINE void for_tiles(const Lines& a, index begin, index end, const Body&
 }
 
 // Calls body(tile, start, line, step, lines) for parts of at most kTileLines lines: `start` is their place in a buffer,
-// the lines are line, line + step ...
+// the lines are line, line + step ... Parts across `from`, unless it is nullptr, know where the next tile lies in it.
 template <class T, class Body>
-FASTNN_INLINE void for_parts(const Lines& a, const TilePlace& p, const Body& body) {
+FASTNN_INLINE void for_parts(const Lines& a, const TilePlace& p, const T* from, const Body& body) {
   const index inner = a.view.inner, parts = a.across ? (p.lines + kTileLines - 1) / kTileLines : inner;
   for (index i = 0; i < parts; ++i) {
     const index first = a.across ? i * kTileLines : i,
                 lines = a.across ? smaller(kTileLines, p.lines - first) : p.lines;
-    const Tile<T> tile{a.view.channels, a.across ? a.lanes : inner * a.lanes, (lines + kLanes - 1) / kLanes * kLanes};
+    const Tile<T> tile{a.view.channels, a.across ? a.lanes : inner * a.lanes, (lines + kLanes - 1) / kLanes * kLanes,
+                       from && a.across ? from + p.element + a.lanes + first : nullptr, inner};
     body(tile, a.across ? first : i * a.lanes, p.line + first, a.across ? index{1} : inner, lines);
   }
 }
@@ -288,7 +300,7 @@ void softmax(const Softmax<T>& a, T* scratch, index begin, index end) {
   if (a.lines.lanes > 0) {
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.x, x);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index, index) {
+      for_parts(a.lines, p, a.stream ? a.x : nullptr, [&](const Tile<T>& tile, index start, index, index, index) {
         softmax_lines(tile, a.logarithm, x + start, e + start, to + start);
       });
       store_tile(a.lines, p, to, a.y, a.stream);
@@ -308,15 +320,20 @@ template <class T>
 FASTNN_INLINE void softmax_gradient_across(const SoftmaxGradient<T>& a, const TilePlace& p, T* dy, T* y, T* dx) {
   load_tile(a.lines, p, a.dy, dy);
   load_tile(a.lines, p, a.y, y);
-  for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index, index, index lines) {
-    T sum[kTileLines];
-    tile.sum(dy + start, a.logarithm ? nullptr : y + start, sum);
-    for (index j = 0; j < tile.classes; ++j) {
-      const index from = start + tile.at(j, 0);
-      T* const to = a.stream ? dx + from : a.dx + p.element + j * a.lines.view.inner + start;
-      softmax_slopes(a.logarithm, dy + from, y + from, SumOfEach<T>{sum}, to, lines);
-    }
-  });
+  for_parts(a.lines, p, a.stream && a.logarithm ? a.dy : nullptr,
+            [&](const Tile<T>& tile, index start, index, index, index lines) {
+              T sum[kTileLines];
+              tile.sum(dy + start, a.logarithm ? nullptr : y + start, sum);
+              for (index j = 0; j < tile.classes; ++j) {
+                if (tile.next) {  // exp leaves time for it
+                  tile.fetch_next(tile.next, j);
+                  tile.fetch_next(a.y + (tile.next - a.dy), j);
+                }
+                const index from = start + tile.at(j, 0);
+                T* const to = a.stream ? dx + from : a.dx + p.element + j * a.lines.view.inner + start;
+                softmax_slopes(a.logarithm, dy + from, y + from, SumOfEach<T>{sum}, to, lines);
+              }
+            });
   if (a.stream) store_tile(a.lines, p, dx, a.dx, true);
 }
 
@@ -329,7 +346,7 @@ FASTNN_INLINE void softmax_gradient_short(const SoftmaxGradient<T>& a, const Til
   if (!a.logarithm)
     for (index i = 0; i < n; ++i) each[i] = dy[i] * y[i];
   load_tile(a.lines, TilePlace{0, p.line, p.lines}, a.logarithm ? dy : each, tiled);
-  for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index, index lines) {
+  for_parts<T>(a.lines, p, nullptr, [&](const Tile<T>& tile, index start, index line, index, index lines) {
     T sum[kTileLines];
     tile.sum(tiled + start, sum);
     T* row = each + (line - p.line);
@@ -451,9 +468,11 @@ void cross_entropy(const CrossEntropy<T>& a, T* scratch, index begin, index end)
     for_tiles(a.lines, begin, end, [&](const TilePlace& p) {
       load_tile(a.lines, p, a.logits, x);
       if (a.targets != nullptr) load_tile(a.lines, p, a.targets, e);
-      for_parts<T>(a.lines, p, [&](const Tile<T>& tile, index start, index line, index step, index lines) {
-        cross_entropy_lines(a, tile, x + start, e + start, e + start, q + start, x + start, line, step, lines);
-      });
+      for_parts(a.lines, p, a.stream ? a.logits : nullptr,
+                [&](const Tile<T>& tile, index start, index line, index step, index lines) {
+                  cross_entropy_lines(a, tile, x + start, e + start, e + start, q + start, x + start, line, step,
+                                      lines);
+                });
       store_tile(a.lines, p, x, a.dlogits, a.stream);
     });
     return a.stream ? stream_fence() : void();

@@ -14,6 +14,7 @@ index rounded_up(index n, index unit) {
   return (n + unit - 1) / unit * unit;
 }
 
+template <class T>
 Lines cut_lines(const View& view) {
   constexpr index apart = 16;  // buffers a multiple of 4 KB apart would share their places in the first-level cache
   if (view.inner == 1 && view.channels >= kLongRow) return {view, 0, false, view.outer, view.channels + apart};
@@ -22,7 +23,8 @@ Lines cut_lines(const View& view) {
   constexpr index least_tasks = 16;  // of tiles with more lines than usual
   const index lines = across ? view.outer * view.inner / least_tasks : 0;
   const index most = std::clamp(lines / kLanes * kLanes, kTileLines, kMostTileLines);
-  index lanes = std::min(most, std::max(kLanes, kMostTileSize / rows / kLanes * kLanes));
+  index lanes =
+      std::min(most, std::max(kLanes, kMostTileBytes / static_cast<index>(sizeof(T)) / rows / kLanes * kLanes));
   lanes = std::min(lanes, rounded_up(across ? view.inner : view.outer, kLanes));
   const index tasks = across ? view.outer * ((view.inner + lanes - 1) / lanes) : view.outer;
   return {view, lanes, across, tasks, rows * lanes + apart};
@@ -78,7 +80,7 @@ void softmax(const View& view, bool logarithm, const T* x, T* y) {
   const index n = elements(view);
   if (n == 0) return;
   const Cost cost = Cost{}.bytes<T>(2 * n).exps(n);
-  const Softmax<T> a{x, y, cut_lines(view), logarithm, y != x && cost.beyond_cache()};
+  const Softmax<T> a{x, y, cut_lines<T>(view), logarithm, y != x && cost.beyond_cache()};
   for_lines<T>(a, 2, cost.ns, kernels<T>().softmax);
 }
 
@@ -87,7 +89,7 @@ void softmax_gradient(const View& view, bool logarithm, const T* dy, const T* y,
   const index n = elements(view);
   if (n == 0) return;
   const Cost cost = Cost{}.bytes<T>(3 * n).exps(logarithm ? n : 0);
-  const SoftmaxGradient<T> a{dy, y, dx, cut_lines(view), logarithm, dx != dy && dx != y && cost.beyond_cache()};
+  const SoftmaxGradient<T> a{dy, y, dx, cut_lines<T>(view), logarithm, dx != dy && dx != y && cost.beyond_cache()};
   for_lines<T>(a, 3, cost.ns, kernels<T>().softmax_gradient);
 }
 
@@ -133,7 +135,7 @@ double cross_entropy(const ClassLoss<T>& a, double label_smoothing) {
                             dense ? spread.data() : nullptr,
                             a.dinput,
                             losses,
-                            cut_lines(a.view),
+                            cut_lines<T>(a.view),
                             scale,
                             a.ignore_index,
                             a.ignored > 0,
