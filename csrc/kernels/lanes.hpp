@@ -175,8 +175,8 @@ FASTNN_INLINE Lanes<double> as_doubles(const Lanes<float>& x) {
 
 // to[j * to_stride + i] = from[i * from_stride + j], i and j below 4. Halves of two rows first, then every second
 // entry: SSE and AVX do that to floats and to doubles, whose rows are two registers or one of two lanes, in one
-// instruction.
-template <class T>
+// instruction. Only the first `Columns` are written.
+template <index Columns = 4, class T>
 FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index to_stride) {
   using Four = Vector<T, 4 * sizeof(T)>;
   constexpr index apart = sizeof(T) == sizeof(double) ? 2 : 1;  // rows whose halves are put together
@@ -190,7 +190,7 @@ FASTNN_INLINE void transpose_four(const T* from, index from_stride, T* to, index
   const Four cd = shuffle<0, 1, 4, 5>(c, d), cd2 = shuffle<2, 3, 6, 7>(c, d);
   const Four column[4] = {shuffle<0, x, y, 6>(ab, cd), shuffle<1, x + 1, y + 1, 7>(ab, cd),
                           shuffle<0, x, y, 6>(ab2, cd2), shuffle<1, x + 1, y + 1, 7>(ab2, cd2)};
-  for (index j = 0; j < 4; ++j) std::memcpy(to + j * to_stride, &column[j], sizeof(Four));
+  for (index j = 0; j < Columns; ++j) std::memcpy(to + j * to_stride, &column[j], sizeof(Four));
 }
 
 // even[i] = pairs[2 * i] and odd[i] = pairs[2 * i + 1]: four pairs at a time, those left over together with some before
@@ -235,7 +235,7 @@ FASTNN_NOINLINE void join_pairs(const T* FASTNN_RESTRICT even, const T* FASTNN_R
 }
 
 // transpose_four of any number of rows and columns, four of each at a time: what is left over is done together with
-// those before it, a second time.
+// those before it, a second time, unless it is a single row or column.
 template <class T>
 FASTNN_INLINE void transpose(const T* from, index from_stride, T* to, index to_stride, index rows, index columns) {
   if (rows < 4 || columns < 4) {
@@ -243,14 +243,18 @@ FASTNN_INLINE void transpose(const T* from, index from_stride, T* to, index to_s
       for (index j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * from_stride + j];
     return;
   }
-  for (index c = 0; c < columns; c += 4) {
+  for (index c = 0; c + 1 < columns; c += 4) {
     const index j = c + 4 <= columns ? c : columns - 4;
     const auto block = [=](index i) {
       transpose_four(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
     };
     for (index i = 0; i + 4 <= rows; i += 4) block(i);
-    if (rows % 4 != 0) block(rows - 4);
+    if (rows % 4 > 1) block(rows - 4);
   }
+  if (columns % 4 == 1)
+    for (index i = 0; i < rows; ++i) to[(columns - 1) * to_stride + i] = from[i * from_stride + columns - 1];
+  if (rows % 4 == 1)
+    for (index j = 0; j < columns; ++j) to[j * to_stride + rows - 1] = from[(rows - 1) * from_stride + j];
 }
 
 // 16 -> 8 -> 4 -> 2 -> 1, each step a loop of fixed length.
