@@ -64,10 +64,24 @@ class Sink {
       n -= part;
     }
   }
+  // A row that next() has room for; short ones by vectors, as a call would cost more than the copy.
+  FASTNN_INLINE void put_row(const T* FASTNN_RESTRICT from, index n) {
+    T* FASTNN_RESTRICT const to = next();
+    if (n < kLanes) {
+      copy_elements(from, to, n);
+    } else {
+      for (index i = 0; i + kLanes < n; i += kLanes) Lanes<T>::load(from + i).store(to + i);
+      Lanes<T>::load(from + n - kLanes).store(to + n - kLanes);
+    }
+    wrote(n);
+  }
+  // The fence is left to the caller: one waits for all that was streamed before.
+  void end() {
+    if (tile_) flush(held_);
+  }
   void finish() {
-    if (!tile_) return;
-    flush(held_);
-    stream_fence();
+    end();
+    if (tile_) stream_fence();
   }
 
  private:
@@ -246,9 +260,13 @@ void im2col(const WindowPass<T>& p, T* scratch, index image, index row0, index r
   }
   for (index k = 0; k < band.taps; ++k) {
     Sink<T> sink(p.to + band.column(k), p.stream, band.tile);
-    band.for_runs([&](index at, index, index n) { sink.put(band.buffer + p.taps[k] + at, n); });
-    sink.finish();
+    band.for_runs([&](index at, index, index n) {
+      const T* const from = band.buffer + p.taps[k] + at;
+      n == p.windows.out_width ? sink.put_row(from, n) : sink.put(from, n);
+    });
+    sink.end();
   }
+  if (p.stream) stream_fence();
 }
 
 // Each input sums what it has given to the columns: tap by tap (NCHW), output by output (NHWC).
