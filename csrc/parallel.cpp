@@ -170,6 +170,9 @@ void initialise() {
   }
   quota = system::cgroup_cpus();
 #ifdef FASTNN_POSIX
+  // The handler registered last is called first, so the runtime shall register its own now (libomp has some). Otherwise
+  // it would hold its locks for a fork that waits in ours for a loop, which is still waiting for threads from it.
+  team::offered();
   static const int registered = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   if (registered != 0) throw std::runtime_error("pthread_atfork failed");
 #endif
