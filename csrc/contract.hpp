@@ -44,7 +44,7 @@ constexpr int kMaxScalars = 16;    // numbers of an optimizer's rule
 constexpr index kLongRow = 128;           // lines shorter than this are taken many at a time, in tiles
 constexpr index kTileLines = 64;          // of so many lines: each step of a line waits for the one before
 constexpr index kMostTileLines = 256;     // along inner a few times as many, where there are: long stretches of memory
-constexpr index kMostTileBytes = 262144;  // and about so long: two or three stay in L2
+constexpr index kMostTileBytes = 262144;  // and about so long: two or three stay in 1 MB
 
 constexpr index kPart = 64;  // leaves of one task at most
 

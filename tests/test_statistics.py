@@ -148,6 +148,19 @@ def test_frozen_gradients_do_not_depend_on_infinite_statistics(shape):
         np.testing.assert_allclose(F.batch_norm_backward(dy, saved)[0], dy / np.sqrt(1 + 1e-5), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mean", [0.0, 0.1])
+def test_an_infinite_weight_is_no_nan(dtype, mean):
+    # What rounding leaves of a mean, times infinity, must not get into what is added.
+    x = np.array([[1.0, 1.0], [-2.0, 0.0], [3.0, 3.0]], dtype)
+    weight = np.array([np.inf, -1.0], dtype)
+    y, _ = F.batch_norm(x, np.full(2, mean), np.ones(2), weight, None, training=False, eps=1e-5)
+    np.testing.assert_array_equal(y[:, 0], [np.inf, -np.inf, np.inf])
+    assert np.isfinite(y[:, 1]).all()
+    if mean == 0.0:
+        assert np.signbit(y[1, 1])  # -0, as 0 * -1 is
+
+
 @pytest.mark.parametrize("shape", [(40, 3), (2, 3, 40, 30), (1, 3), (0, 3), (0, 3, 40, 30), (2, 3, 0)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_frozen_is_inference_with_gradients(shape, dtype):

@@ -212,6 +212,12 @@ FASTNN_INLINE double remainder(double mean, T rounded) {
   return mean - static_cast<double>(rounded);
 }
 
+// a - rest * factor. A rest of nothing takes nothing away, be the factor infinite or the result -0.
+FASTNN_INLINE double less(double a, double rest, double factor) {
+  const double product = rest * factor;
+  return product != 0 && product - product == 0 ? a - product : a;
+}
+
 template <class T>
 void norm_factors(const double* FASTNN_RESTRICT mean, const double* FASTNN_RESTRICT invstd,
                   const T* FASTNN_RESTRICT weight, const T* FASTNN_RESTRICT bias, T* FASTNN_RESTRICT rounded,
@@ -221,7 +227,7 @@ void norm_factors(const double* FASTNN_RESTRICT mean, const double* FASTNN_RESTR
       const double s = weighted ? static_cast<double>(weight[c]) * invstd[c] : invstd[c];
       rounded[c] = static_cast<T>(mean[c]);
       scale[c] = static_cast<T>(s);
-      beta[c] = static_cast<T>((biased ? static_cast<double>(bias[c]) : -0.0) - remainder(mean[c], rounded[c]) * s);
+      beta[c] = static_cast<T>(less(biased ? static_cast<double>(bias[c]) : -0.0, remainder(mean[c], rounded[c]), s));
     }
   });
 }
@@ -232,9 +238,9 @@ void norm_gradient_factors(const double* FASTNN_RESTRICT sum_dz, const double* F
                            T* FASTNN_RESTRICT k1, T* FASTNN_RESTRICT k2, T* FASTNN_RESTRICT dbias,
                            T* FASTNN_RESTRICT dweight, index count) {
   for (index c = 0; c < count; ++c) {
-    const double r = remainder(mean[c], static_cast<T>(mean[c])), sum_dzh = (sum_dzc[c] - r * sum_dz[c]) * invstd[c];
+    const double r = remainder(mean[c], static_cast<T>(mean[c])), sum_dzh = less(sum_dzc[c], r, sum_dz[c]) * invstd[c];
     const double factor = sum_dzh * invstd[c] / n;
-    k1[c] = static_cast<T>(sum_dz[c] / n - r * factor);
+    k1[c] = static_cast<T>(less(sum_dz[c] / n, r, factor));
     k2[c] = static_cast<T>(factor);
     dbias[c] = static_cast<T>(sum_dz[c]);
     dweight[c] = static_cast<T>(sum_dzh);

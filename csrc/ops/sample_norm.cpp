@@ -157,12 +157,12 @@ class GroupParameters {
       double sum = 0, sum2 = 0;
       for (index c = first; c < first + per_group_; ++c) {
         const double w = weight_ ? static_cast<double>(weight_[c]) : 1;
-        sum_dzc[c] = (sum_dzc[c] - r * sum_dz[c]) * s;
+        sum_dzc[c] = (r == 0 ? sum_dzc[c] : sum_dzc[c] - r * sum_dz[c]) * s;
         sum += w * sum_dz[c];
         sum2 += w * sum_dzc[c];
       }
       const double factor = s * s * (sum2 / n);
-      const T k1 = static_cast<T>(s * (sum / n) - r * factor), k2 = static_cast<T>(factor);
+      const T k1 = static_cast<T>(r == 0 ? s * (sum / n) : s * (sum / n) - r * factor), k2 = static_cast<T>(factor);
       for (index c = first; c < first + per_group_; ++c) {
         store_.set(store_.array(kK1), c, 1, &k1);
         store_.set(store_.array(kK2), c, 1, &k2);

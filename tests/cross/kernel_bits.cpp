@@ -62,13 +62,13 @@ void all(const fastnn::Kernels<T>& kernels) {
   }
 
   // batch norm's line with a residual, an activation and dropout, by channels of 1 and of 1366 elements
-  const T hi[3] = {T(0.3), T(-2), T(1)}, lo[3] = {T(1e-9), 0, 0}, scale[3] = {2, T(0.1), 7}, beta[3] = {1, 2, 3};
+  const T centre[3] = {T(0.3), T(-2), T(1)}, scale[3] = {2, T(0.1), 7}, beta[3] = {1, 2, 3};
   const T bias[3] = {T(0.7), 0, T(-0.1)};
   for (int a = -1; a < kernels.activation_count; ++a) {
     fastnn::Forward<T> pass{};
     pass.x = plain.data();
     pass.map.channels = 3, pass.map.inner = 1367, pass.map.period = 3;
-    pass.map.bias = bias, pass.map.hi = hi, pass.map.lo = lo, pass.map.scale = scale, pass.map.beta = beta;
+    pass.map.bias = bias, pass.map.mean = centre, pass.map.scale = scale, pass.map.beta = beta;
     pass.tail = {dy.data(), a, T(0.75), T(1.5), 40000, T(65536.0 / 40000), {1, 2, 3, 4}, 0};
     pass.y = y.data();
     kernels.forward(pass, 0, kSize);
